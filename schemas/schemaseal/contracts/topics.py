@@ -1,0 +1,146 @@
+"""Topic names, their value types and limits, as typed constants; the docs' topic table is made here.
+
+All `changes.*`, `approvals.*` and `timers.due` share one key, one partition count and one partitioner
+(`murmur2_random`), because one agent must own everything of a subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemaseal.contracts import events as e
+
+PARTITIONER = "murmur2_random"
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `keyed`: takes part in the common key and partition count; else one partition."""
+
+    name: str
+    value: type[e.Event]
+    meaning: str
+    written_by: str
+    read_by: str
+    keyed: bool = True
+    retention_ms: int = 7 * DAY_MS
+    compacted: bool = False
+
+
+INTERCEPTED = Topic(
+    "changes.intercepted",
+    e.ChangeIntercepted,
+    "an intercepted change",
+    "ingress",
+    "streams",
+    retention_ms=14 * DAY_MS,
+)
+REQUESTED = Topic(
+    "approvals.requested",
+    e.ApprovalRequested,
+    "a high-risk change that waits for people",
+    "streams",
+    "decisions API, Slack bot, console",
+    retention_ms=14 * DAY_MS,
+)
+DECIDED = Topic(
+    "approvals.decided",
+    e.ApprovalDecided,
+    "one person's decision",
+    "decisions API",
+    "streams",
+    retention_ms=14 * DAY_MS,
+)
+RELEASED = Topic("changes.released", e.ChangeReleased, "signed permission to apply", "streams", "applier")
+APPLYING = Topic(
+    "changes.applying",
+    e.ChangeApplying,
+    "send journal and outcome",
+    "applier",
+    "streams, applier on assignment",
+)
+STATUS = Topic(
+    "changes.status",
+    e.ChangeStatus,
+    "a state somebody may wait for",
+    "streams",
+    "every ingress, decisions API, Slack bot",
+    retention_ms=6 * 60 * MINUTE_MS,
+)
+TIMERS = Topic("timers.due", e.TimerDue, "an expiry that is due", "streams' timer", "streams")
+ACTS = Topic("acts.observed", e.ActObserved, "anything else worth evidence", "any service", "streams")
+EVIDENCE = Topic(
+    "evidence",
+    e.EvidenceEntry,
+    "one leaf and what it refers to; the order here is the order of the log",
+    "streams",
+    "evidence",
+    keyed=False,
+    retention_ms=-1,
+)
+CHECKPOINTS = Topic(
+    "evidence.checkpoints",
+    e.LogCheckpoint,
+    "signed checkpoint and the position it stands for",
+    "evidence",
+    "witness, evidence",
+    keyed=False,
+    retention_ms=-1,
+)
+CONFIG = Topic(
+    "config",
+    e.ConfigVersion,
+    "the version in force",
+    "streams",
+    "all",
+    keyed=False,
+    retention_ms=-1,
+    compacted=True,
+)
+QUARANTINE_STREAMS = Topic(
+    "streams.quarantine",
+    e.Quarantined,
+    "position of a message that streams could not process",
+    "streams",
+    "operators",
+    keyed=False,
+    retention_ms=30 * DAY_MS,
+)
+QUARANTINE_APPLIER = Topic(
+    "applier.quarantine",
+    e.Quarantined,
+    "position of a message that the applier could not process",
+    "applier",
+    "operators",
+    keyed=False,
+    retention_ms=30 * DAY_MS,
+)
+QUARANTINE_EVIDENCE = Topic(
+    "evidence.quarantine",
+    e.Quarantined,
+    "position of a message that the evidence service could not process",
+    "evidence",
+    "operators",
+    keyed=False,
+    retention_ms=30 * DAY_MS,
+)
+
+TOPICS: tuple[Topic, ...] = (
+    INTERCEPTED,
+    REQUESTED,
+    DECIDED,
+    RELEASED,
+    APPLYING,
+    STATUS,
+    TIMERS,
+    ACTS,
+    EVIDENCE,
+    CHECKPOINTS,
+    CONFIG,
+    QUARANTINE_STREAMS,
+    QUARANTINE_APPLIER,
+    QUARANTINE_EVIDENCE,
+)
+BY_NAME = {topic.name: topic for topic in TOPICS}

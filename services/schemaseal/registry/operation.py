@@ -1,0 +1,79 @@
+"""What a request means: values shared by all profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["read", "change"]
+Certainty = Literal["conditional", "idempotent", "probe_decidable", "undecidable"]
+"""What can be known after a send whose answer was lost: the target refuses a second one itself; a second one
+changes nothing; asking the target tells; nothing tells."""
+
+GLOBAL_SCOPE = ""
+"""Scope of operations on a whole target. No subject has this name: empty path segments are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclassified:
+    """A request that nobody may pass on. `reason` is a code, `status` what the client is told."""
+
+    reason: str
+    status: int = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A named reference from one schema to a version of another subject."""
+
+    name: str
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Body of a registration or a look-up. `schema_text` is the schema exactly as it is to be stored.
+
+    `schema_id` and `version` are set when the client names them itself (import). `tags_changed`: the body
+    adds or removes tags, so it is never a mere repeat.
+    """
+
+    schema_text: str | None
+    schema_type: str
+    references: tuple[Reference, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+    rule_set: Mapping[str, Any] | None = None
+    schema_id: int | None = None
+    version: int | None = None
+    tags_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One classified request.
+
+    `path` and `query` are canonical and percent-encoded: they are what is sent. `subject` is canonical (the
+    default context is not spelled out), `version` a number in decimal or `latest`. `body` is the parsed JSON
+    object of a request that carries one.
+    """
+
+    kind: Kind
+    name: str
+    method: str
+    path: str
+    query: str = ""
+    subject: str | None = None
+    version: str | None = None
+    resource: str | None = None
+    permanent: bool = False
+    normalize: bool = False
+    certainty: Certainty = "undecidable"
+    body: Mapping[str, Any] | None = None
+    body_schema: Envelope | None = None
+
+
+def subject_scope(operation: Operation) -> str:
+    """The canonical subject whose order the operation takes part in; `""` for the whole target."""
+    return operation.subject if operation.subject is not None else GLOBAL_SCOPE
