@@ -11,9 +11,7 @@ from schemaseal.tlog import Checkpoint, CheckpointError, format_checkpoint, pars
 ROOT = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I="
 GOLDEN = f"example.com/behind-the-sofa\n20852163\n{ROOT}\n"
 
-lines = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters=[chr(c) for c in range(32)]), min_size=1
-)
+lines = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=[chr(c) for c in range(32)]), min_size=1)
 
 
 def test_the_example_of_the_specification() -> None:

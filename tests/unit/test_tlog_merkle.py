@@ -90,10 +90,7 @@ def subproof(m: int, leaves: list[bytes], *, complete: bool) -> list[bytes]:
 
 def test_named_hashes() -> None:
     assert leaf_hash(b"L123456").hex() == "395aa064aa4c29f7010acfe3f25db9485bbd4b91897b6ad7ad547639252b4d56"
-    assert (
-        node_hash(b"N123", b"N456").hex()
-        == "aa217fe888e47007fa15edab33c2b492a722cb106c64667fc2b044444de66bbb"
-    )
+    assert node_hash(b"N123", b"N456").hex() == "aa217fe888e47007fa15edab33c2b492a722cb106c64667fc2b044444de66bbb"
     assert EMPTY_ROOT.hex() == REFERENCE_ROOTS[0]
 
 
@@ -216,9 +213,7 @@ def test_compact_range_is_the_same_however_it_is_fed(batches: list[int]) -> None
 def test_compact_range_golden_bytes() -> None:
     tree = CompactRange.empty().extend(map(leaf_hash, REFERENCE_LEAVES[:3]))
     assert tree.to_bytes().hex() == (
-        "0000000000000003"
-        + REFERENCE_ROOTS[2]
-        + "0298d122906dcfc10892cb53a73992fc5b9f493ea4c9badb27b791b4127a7fe7"
+        "0000000000000003" + REFERENCE_ROOTS[2] + "0298d122906dcfc10892cb53a73992fc5b9f493ea4c9badb27b791b4127a7fe7"
     )
 
 

@@ -54,9 +54,7 @@ class Model:
             "target": "orders",
             "change_id": uid("change of " + name),
             "source": {"topic": "changes.intercepted", "partition": 0, "offset": len(self.leaves)},
-            "bodies": [
-                {"name": "diff", "media_type": "text/plain", "size": len(content), "digest": digest.hex()}
-            ],
+            "bodies": [{"name": "diff", "media_type": "text/plain", "size": len(content), "digest": digest.hex()}],
             "sealed": [
                 {
                     "name": "request",
@@ -91,8 +89,7 @@ class Model:
         )
         (path / fmt.BODIES).write_bytes(
             b"".join(
-                fmt.body_line(digest, salt, "text/plain", content)
-                for digest, (salt, content) in self.bodies.items()
+                fmt.body_line(digest, salt, "text/plain", content) for digest, (salt, content) in self.bodies.items()
             )
         )
         (path / fmt.SEALED).write_bytes(b"".join(fmt.sealed_line(*part) for part in self.sealed))

@@ -145,9 +145,7 @@ def encode(event: Event) -> bytes:
     try:
         fastavro.schemaless_writer(out, writer, _to_avro(event), strict=True)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ContractError(
-            f"{type(event).__name__} does not fit its schema: {type(error).__name__}"
-        ) from error
+        raise ContractError(f"{type(event).__name__} does not fit its schema: {type(error).__name__}") from error
     return out.getvalue()
 
 

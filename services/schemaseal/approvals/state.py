@@ -203,9 +203,7 @@ def attach_to(state: SubjectState, attach_key: bytes, at: datetime, window: time
 def _put(state: SubjectState, change: Change) -> SubjectState:
     if state.find(change.change_id) is None:
         return replace(state, changes=(*state.changes, change))
-    return replace(
-        state, changes=tuple(change if c.change_id == change.change_id else c for c in state.changes)
-    )
+    return replace(state, changes=tuple(change if c.change_id == change.change_id else c for c in state.changes))
 
 
 def _close(state: SubjectState, change: Change, end: str, at: datetime, facts: dict[str, Any]) -> Step:

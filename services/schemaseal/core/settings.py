@@ -83,9 +83,7 @@ class ClickHouseSettings(_Section):
 class Settings(BaseSettings):
     """Everything a process needs to know that is not secret."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SCHEMASEAL_", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="SCHEMASEAL_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     deployment: str = "local"
     origin: str = Field(description="name of the log, as it stands in checkpoints")
@@ -133,9 +131,7 @@ def load_settings(path: Path | None = None) -> Settings:
     try:
         loaded: Any = yaml.safe_load(source.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(
-            f"no settings file at {source}", hint="set SCHEMASEAL_CONFIG to the YAML file"
-        ) from error
+        raise SettingsError(f"no settings file at {source}", hint="set SCHEMASEAL_CONFIG to the YAML file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"settings file {source} cannot be read: {error}") from error
     if not isinstance(loaded, dict):
@@ -156,9 +152,7 @@ def read_secret(directory: Path, name: str) -> bytes:
         mode = path.stat().st_mode & 0o777
         data = path.read_bytes()
     except OSError as error:
-        raise SettingsError(
-            f"secret {name} cannot be read: {error.strerror}", hint=f"create {path}"
-        ) from error
+        raise SettingsError(f"secret {name} cannot be read: {error.strerror}", hint=f"create {path}") from error
     if mode & 0o077:
         raise SettingsError(f"secret {name} is readable by others (mode {mode:o})", hint=f"chmod 600 {path}")
     return data

@@ -24,6 +24,7 @@ import yaml
 
 from schemaseal.core.errors import SettingsError
 from schemaseal.core.ids import mask_key_id
+from schemaseal.core.settings import Settings
 from schemaseal.sealing.keys import RECIPIENTS, SIGNERS, generate_recipient, generate_seed
 from schemaseal.sealing.signing import Signer
 from schemaseal.tlog import note
@@ -93,6 +94,17 @@ class Deployment:
     def state(self, service: str) -> Path:
         return self.data / "state" / service
 
+    def settings(self, service: str = "operator") -> Settings:
+        """The settings as that service reads them."""
+        loaded: dict[str, Any] = yaml.safe_load(self.config.read_text("utf-8"))
+        return Settings(**loaded, secrets=self.secrets(service), state=self.state(service))
+
+    def temp(self, service: str) -> Path:
+        """The service's temporary files: of its own, so that a search for leaks knows where to look."""
+        path = self.data / "tmp" / service
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
     @property
     def config(self) -> Path:
         return self.data / "schemaseal.yaml"
@@ -131,6 +143,7 @@ class Deployment:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
+            "TMPDIR": str(self.temp(service)),
             "PYTHONUNBUFFERED": "1",
             "SCHEMASEAL_CONFIG": str(self.config),
             "SCHEMASEAL_SECRETS": str(self.secrets(service)),
@@ -139,9 +152,7 @@ class Deployment:
 
     def clickhouse_password(self, user: str) -> str:
         """A local ClickHouse user's password, from the operator's file."""
-        passwords: dict[str, str] = json.loads(
-            (self.secrets("operator") / "clickhouse-users.json").read_text("utf-8")
-        )
+        passwords: dict[str, str] = json.loads((self.secrets("operator") / "clickhouse-users.json").read_text("utf-8"))
         return passwords[user]
 
 
@@ -266,7 +277,7 @@ def _write_settings(deployment: Deployment) -> None:
         "policy_file": str(data / "public" / "policy.yaml"),
         "public_keys": str(data / "public" / "keys.json"),
         "mask_key_id": mask_kid,
-        "ingress": {"port": ports.ingress},
+        "ingress": {"port": ports.ingress, "hold_default_seconds": 5},
         "applier": {"port": ports.applier},
         "decisions": {"port": ports.decisions},
         "streams": {"port": ports.streams},
@@ -278,4 +289,3 @@ def _write_settings(deployment: Deployment) -> None:
         "page_url": deployment.decisions_url,
     }
     _write(deployment.config, yaml.safe_dump(settings, sort_keys=False), 0o644)
-

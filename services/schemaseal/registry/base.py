@@ -1,8 +1,9 @@
 """The base: what a change starts from, as the target has it, and its identity.
 
 Identity (in clear on topics, so it holds numbers and enumerations only): `v<version>:id<id>` of the latest
-version or `none`; with `;v<n>` or `;v<n>:none` for one version's deletion; `deleted:…` when only soft-deleted
-versions are left; `config:<LEVEL>` and `mode:<MODE>`, `…:none` where nothing is set; `unversioned` elsewhere.
+version of the subject, `deleted:v<version>:id<id>` when only soft-deleted versions are left, or `none`;
+`config:<LEVEL>` and `mode:<MODE>`, `…:none` where nothing is set; `unversioned` elsewhere. All operations of
+one scope (`operation.subject_scope`) have the same kind of identity, so that one's outcome can move another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from schemaseal.registry.operation import Reference
 
 BASE_MEDIA_TYPE = "application/vnd.schemaseal.base.v1+json"
 NONE = "none"
+DELETED = "deleted:"
 UNVERSIONED = "unversioned"
 
 
@@ -56,7 +58,7 @@ class Base:
 
 def number_in(identity: str) -> int | None:
     """The latest version number an identity names, or None."""
-    text = identity.removeprefix("deleted:")
+    text = identity.removeprefix(DELETED)
     if not text.startswith("v"):
         return None
     digits = text[1:].partition(":")[0]

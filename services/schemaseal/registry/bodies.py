@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemaseal.contracts.http import HttpRequest, header
-from schemaseal.registry.operation import Envelope, Reference, Unclassified
+from schemaseal.registry.operation import Envelope, Reference, RefusedError
 
 _MEDIA_TYPES = frozenset(
     {
@@ -25,39 +25,35 @@ _MEDIA_TYPES = frozenset(
 _STRICT_TYPES = {"schema": str, "schemaType": str, "references": list, "metadata": dict, "ruleSet": dict}
 
 
-class _RefusedError(ValueError):
-    pass
-
-
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _RefusedError("repeated_member")
+        raise RefusedError("repeated_member", 422)
     return members
 
 
 def _constant(_text: str) -> Any:
-    raise _RefusedError("not_json")
+    raise RefusedError("not_json", 422)
 
 
-def json_object(request: HttpRequest) -> dict[str, Any] | Unclassified:
+def json_object(request: HttpRequest) -> dict[str, Any]:
     """The JSON object in the body; a body in any other shape is refused with 422, an encoded one with 415."""
     media_type = (header(request.headers, "content-type") or "").split(";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
-        return Unclassified("media_type", 415)
+        raise RefusedError("media_type", 415)
     if (header(request.headers, "content-encoding") or "identity").lower() != "identity":
-        return Unclassified("content_encoding", 415)
+        raise RefusedError("content_encoding", 415)
     if request.body.startswith(b"\xef\xbb\xbf"):
-        return Unclassified("byte_order_mark", 422)
+        raise RefusedError("byte_order_mark", 422)
     try:
-        value = json.loads(
-            request.body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_constant
-        )
-    except _RefusedError as error:
-        return Unclassified(str(error), 422)
-    except (ValueError, RecursionError):
-        return Unclassified("not_json", 422)
-    return value if isinstance(value, dict) else Unclassified("not_an_object", 422)
+        value = json.loads(request.body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_constant)
+    except RefusedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("not_json", 422) from error
+    if not isinstance(value, dict):
+        raise RefusedError("not_an_object", 422)
+    return value
 
 
 def canonical_json(value: Any) -> bytes:
@@ -76,19 +72,19 @@ def _reference(value: Any) -> Reference | None:
     return None
 
 
-def envelope(body: Mapping[str, Any]) -> Envelope | Unclassified:
+def envelope(body: Mapping[str, Any]) -> Envelope:
     """The parts of a registration. A member of the wrong type is refused, an absent type means AVRO."""
     for name, kind in _STRICT_TYPES.items():
         if body.get(name) is not None and not isinstance(body[name], kind):
-            return Unclassified("bad_envelope", 422)
+            raise RefusedError("bad_envelope", 422)
     references = tuple(_reference(item) for item in body.get("references") or ())
     if any(item is None for item in references):
-        return Unclassified("bad_envelope", 422)
+        raise RefusedError("bad_envelope", 422)
     given_id, given_version = body.get("id"), body.get("version")
     if (given_id is not None and not isinstance(given_id, int)) or (
         given_version is not None and not isinstance(given_version, int)
     ):
-        return Unclassified("bad_envelope", 422)
+        raise RefusedError("bad_envelope", 422)
     schema_id, version = _whole(given_id), _whole(given_version)
     return Envelope(
         schema_text=body.get("schema"),

@@ -1,4 +1,4 @@
-"""Routes of the Confluent-compatible API (Confluent Schema Registry 7/8, Karapace, Redpanda, Apicurio's ccompat).
+"""Routes of the Confluent-compatible API: Confluent Schema Registry 7 and 8, Karapace, Redpanda, Apicurio.
 
 Source: Confluent's API reference, the DEK registry's and schema linking's. A pattern's `{subject}` and
 `{name}` take any segment, `{version}` a positive number, `latest` or `-1`, `{id}` a number.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from schemaseal.registry.operation import Certainty, Kind, Unclassified
+from schemaseal.registry.operation import Certainty, Kind, RefusedError
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}\Z")
@@ -172,34 +172,36 @@ def matches(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
 
 
 def routes(segments: tuple[str, ...]) -> list[Route]:
-    """Every route on this path; of routes of one method the first one counts (literals stand before names)."""
+    """Every route on this path. Of several of one method the first counts: literals stand before names."""
     return [route for route in ROUTES if matches(route.pattern, segments)]
 
 
 _CONTEXT_BODIES = frozenset({"subjects", "config", "mode", "schemas", "compatibility"})
 
 
-def split_context(segments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]] | Unclassified:
+def split_context(segments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """`/contexts/.team/subjects/…` → (`.team`, the rest). Without that prefix: (None, all)."""
     if len(segments) < 3 or segments[0] != "contexts":
         return None, segments
     if segments[2] not in _CONTEXT_BODIES:
-        return Unclassified("unknown_path")
+        raise RefusedError("unknown_path")
     name = segments[1]
     if name.startswith(":") and name.endswith(":") and len(name) > 2:
         name = name[1:-1]
     if not name.startswith(".") or ":" in name or "/" in name:
-        return Unclassified("bad_context")
+        raise RefusedError("bad_context")
     return name, segments[2:]
 
 
-def canonical_subject(name: str, context: str | None) -> str | Unclassified:
+def canonical_subject(name: str, context: str | None) -> str:
     """`:.:orders` → `orders`; `:.team:orders` stays; a prefix context is put in front."""
     if name.startswith(":."):
         inner, colon, rest = name[1:].partition(":")
         if not colon or context is not None:
-            return Unclassified("bad_context")
+            raise RefusedError("bad_context")
         if inner != ".":
             return name
-        return rest or Unclassified("bad_context")
+        if not rest:
+            raise RefusedError("bad_context")
+        return rest
     return name if context in (None, ".") else f":{context}:{name}"

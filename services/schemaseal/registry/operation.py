@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["read", "change"]
+Family = Literal["versions", "config", "mode", "other"]
 Certainty = Literal["conditional", "idempotent", "probe_decidable", "undecidable"]
 """What can be known after a send whose answer was lost: the target refuses a second one itself; a second one
 changes nothing; asking the target tells; nothing tells."""
@@ -21,6 +22,14 @@ class Unclassified:
 
     reason: str
     status: int = 403
+
+
+class RefusedError(ValueError):
+    """Inside this room only: carries an `Unclassified` out of a step; `classify` turns it into the value."""
+
+    def __init__(self, reason: str, status: int = 403) -> None:
+        super().__init__(reason)
+        self.outcome = Unclassified(reason, status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,22 @@ class Operation:
     body_schema: Envelope | None = None
 
 
+def family(operation: Operation) -> Family:
+    """Which kind of base the operation starts from."""
+    if operation.name.endswith("_config"):
+        return "config"
+    if operation.name.endswith("_mode"):
+        return "mode"
+    return "versions" if operation.subject is not None else "other"
+
+
 def subject_scope(operation: Operation) -> str:
-    """The canonical subject whose order the operation takes part in; `""` for the whole target."""
+    """What the topic key is made of: everything in one scope is ordered and shares one kind of base.
+
+    The canonical subject for its versions, tags and deletion; for settings a scope of their own beside it
+    (NUL cannot occur in a subject), because a setting does not move a version; `""` for the whole target.
+    """
+    kind = family(operation)
+    if kind in ("config", "mode"):
+        return f"\0{kind}\0{operation.subject or ''}"
     return operation.subject if operation.subject is not None else GLOBAL_SCOPE

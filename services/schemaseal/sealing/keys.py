@@ -76,8 +76,7 @@ class PublicKeys:
     def __init__(self, document: dict[str, Any]) -> None:
         try:
             self._recipients = {
-                name: [OKPKey.import_key(jwk) for jwk in jwks]
-                for name, jwks in document["recipients"].items()
+                name: [OKPKey.import_key(jwk) for jwk in jwks] for name, jwks in document["recipients"].items()
             }
             self._signers = {
                 entry["kid"]: (name, bytes.fromhex(entry["public"]))
@@ -85,9 +84,7 @@ class PublicKeys:
                 for entry in entries
             }
         except Exception as error:
-            raise KeyringError(
-                "the public key file is malformed", hint="write it anew with `schemaseal up`"
-            ) from error
+            raise KeyringError("the public key file is malformed", hint="write it anew with `schemaseal up`") from error
 
     @classmethod
     def load(cls, path: Path) -> PublicKeys:

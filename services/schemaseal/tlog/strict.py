@@ -59,7 +59,6 @@ def printable(value: object, limit: int = 80) -> str:
     text = value if isinstance(value, str) else str(value)
     cut = text[:limit]
     shown = "".join(
-        char if unicodedata.category(char)[0] in "LNPSZ" and char.isascii() else ascii(char)[1:-1]
-        for char in cut
+        char if unicodedata.category(char)[0] in "LNPSZ" and char.isascii() else ascii(char)[1:-1] for char in cut
     )
     return f"'{shown}'" + ("…" if len(text) > limit else "")

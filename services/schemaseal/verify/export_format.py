@@ -11,7 +11,7 @@
     sealed.jsonl      {"commitment": hex, "name": str, "jwe": base64, "jwe_sha256": hex}; `jwe` is the bytes
                       of the JWE JSON
     manifest.json     {"format": …, "origin": str, "size": n, "sources": {"topic/partition": {"first": offset,
-                      "last": offset, "leaves": count}}} over the exported leaves; unsigned, cross-checked only
+                      "last": offset, "leaves": count}}} over all leaves; unsigned, cross-checked only
 
 JSON Lines: UTF-8, one object a line, each line ends in a newline, no key twice, no key beside these; base64
 is standard and canonical, hex is lower case. Bodies and sealed parts that the store no longer has are left

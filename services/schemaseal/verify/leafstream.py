@@ -135,9 +135,7 @@ class LeafStream:
     def _account(self, index: int, leaf: Leaf, found: bytes) -> None:
         key = source_key(leaf.topic, leaf.partition)
         known = self.sources.get(key, SourceRange(leaf.offset, leaf.offset, 0))
-        self.sources[key] = SourceRange(
-            min(known.first, leaf.offset), max(known.last, leaf.offset), known.leaves + 1
-        )
+        self.sources[key] = SourceRange(min(known.first, leaf.offset), max(known.last, leaf.offset), known.leaves + 1)
         if leaf.change_id is not None:
             # One message may give several leaves of different kinds, or of different changes.
             said = "\n".join((key, str(leaf.offset), leaf.change_id, leaf.kind)).encode("utf-8", "replace")
@@ -150,7 +148,5 @@ class LeafStream:
 
 def sources_text(sources: dict[str, SourceRange]) -> str:
     """One phrase on what was accounted for."""
-    shown = [
-        f"{printable(key)} offsets {found.first} to {found.last}" for key, found in sorted(sources.items())
-    ]
+    shown = [f"{printable(key)} offsets {found.first} to {found.last}" for key, found in sorted(sources.items())]
     return "; ".join(shown[:8]) + ("; …" if len(shown) > 8 else "")

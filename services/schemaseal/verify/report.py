@@ -126,9 +126,6 @@ class Findings:
         """How many findings count against a verdict."""
         return self.failing.get(verdict, 0)
 
-    def codes(self) -> set[str]:
-        return set(self.counts)
-
     def listed(self) -> tuple[Finding, ...]:
         """The findings kept: those with an index in its order, then the others."""
         return tuple(sorted(self._kept, key=lambda item: (item.index is None, item.index or 0)))

@@ -223,9 +223,7 @@ class _Verification:
         parts = Parts(self.findings)
         size = None if self.checkpoint is None else self.checkpoint.size
         wanted = self._wanted()
-        stream = LeafStream(
-            size, hashes, proven=self.proven, wanted=wanted, parts=parts, findings=self.findings
-        )
+        stream = LeafStream(size, hashes, proven=self.proven, wanted=wanted, parts=parts, findings=self.findings)
         for name, limit, code, read in (
             (fmt.BODIES, fmt.PART_LINE_LIMIT, "body-line", parts.read_bodies),
             (fmt.SEALED, fmt.PART_LINE_LIMIT, "sealed-line", parts.read_sealed),
@@ -286,9 +284,7 @@ class _Verification:
     def step_14_sources(self, stream: LeafStream) -> None:
         """What the leaves name as their sources is what the manifest says."""
         if self.manifest is not None and self.manifest.sources != stream.sources:
-            self.findings.add(
-                COVERAGE, "sources", "the manifest names other source positions than the leaves"
-            )
+            self.findings.add(COVERAGE, "sources", "the manifest names other source positions than the leaves")
 
     def report(self, stream: LeafStream, parts: Parts) -> Report:
         checkpoint = self.checkpoint
@@ -312,8 +308,7 @@ class _Verification:
             erased=parts.erased,
             last_at=None if last is None else last.at,
             steps=tuple(
-                StepResult(number, name, proves, self._passed(number, codes))
-                for number, name, proves, codes in STEPS
+                StepResult(number, name, proves, self._passed(number, codes)) for number, name, proves, codes in STEPS
             ),
         )
 
@@ -347,12 +342,10 @@ class _Verification:
         if not self.pinned:
             return Verdict(
                 Status.LIMITED,
-                f"the {leaves} agree with each other and with the key that came with the export. Whoever wrote "
-                "the export could have made both: only a pinned key proves more",
+                f"self-consistent only: the {leaves} agree with the key that came with the export, and "
+                "whoever wrote the export could have made both. Pin the log's key to prove more",
             )
-        return Verdict(
-            Status.OK, f"all {leaves} are those the pinned key signed, and what is here of their parts"
-        )
+        return Verdict(Status.OK, f"all {leaves} are those the pinned key signed; columns and parts agree")
 
     def _completeness(self, parts: Parts) -> Verdict:
         failed = self.findings.failed(COMPLETENESS) + self.findings.counts.get("leaf-missing", 0)

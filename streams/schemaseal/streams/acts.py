@@ -12,6 +12,8 @@ from schemaseal.contracts.leaf import Source
 from schemaseal.contracts.records import Outgoing
 from schemaseal.core.errors import SealingError
 from schemaseal.core.ids import derived_id
+from schemaseal.registry.classify import classify
+from schemaseal.registry.operation import Unclassified
 from schemaseal.sealing.box import open_sealed
 from schemaseal.streams.context import Context
 from schemaseal.streams.gate import MaskedBody
@@ -34,6 +36,9 @@ def act_entry(act: ActObserved, source: Source, at: datetime, ctx: Context) -> O
         }
     if act.initiator is not None:
         facts["initiator"] = {"iss": act.initiator.iss, "sub": act.initiator.sub}
+    request = _opened_request(act.request, ctx)
+    if request is not None and act.kind in CLASSIFIED:
+        facts |= _operation_facts(act.target, request, ctx)
     bodies = _bodies(act.request, "request", ctx) + _bodies(act.response, "response", ctx)
     return ctx.gate.entry(
         leaf_id=derived_id("act", act.act_id),
@@ -47,6 +52,32 @@ def act_entry(act: ActObserved, source: Source, at: datetime, ctx: Context) -> O
         sealed=tuple(part for part in (act.request, act.response, act.token) if part is not None),
         people=(act.actor and act.actor.person, act.initiator),
     )
+
+
+CLASSIFIED = ("read", "existing", "baseline")
+
+
+def _opened_request(part: SealedPart | None, ctx: Context) -> HttpRequest | None:
+    if part is None:
+        return None
+    try:
+        return HttpRequest.from_bytes(open_sealed(part, ctx.keys))
+    except (SealingError, HttpMessageError):
+        return None
+
+
+def _operation_facts(target: str | None, request: HttpRequest, ctx: Context) -> dict[str, Any]:
+    """What the request was about: names come from the sealed request, and leave masked."""
+    settings = ctx.targets.get(target or "")
+    operation = None if settings is None else classify(settings.profile, request)
+    if operation is None or isinstance(operation, Unclassified):
+        return {"method": request.method}
+    return {
+        "method": request.method,
+        "operation": operation.name,
+        "subject": ctx.gate.text(operation.subject),
+        "path": ctx.gate.text(operation.path),
+    }
 
 
 def kind_of(act: ActObserved) -> str:

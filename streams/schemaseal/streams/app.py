@@ -145,14 +145,10 @@ async def _fail_stop(work: Callable[[], Awaitable[None]]) -> None:
 def source_of(event: EventT[Any]) -> tuple[Source, datetime]:
     """Position and broker's time of a Faust event."""
     message = event.message
-    return Source(message.topic, message.partition, message.offset), from_millis(
-        round(message.timestamp * 1000)
-    )
+    return Source(message.topic, message.partition, message.offset), from_millis(round(message.timestamp * 1000))
 
 
-async def _subject_event(
-    runtime: Runtime, table: DurableTable, stream: StreamT[bytes], event: EventT[Any]
-) -> None:
+async def _subject_event(runtime: Runtime, table: DurableTable, stream: StreamT[bytes], event: EventT[Any]) -> None:
     source, at = source_of(event)
     with SECONDS.time():
         key: bytes = event.key or b""

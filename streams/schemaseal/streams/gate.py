@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,8 +25,15 @@ from schemaseal.core.ids import keyed_digest
 from schemaseal.masking import MaskKeys, MaskRules, mask, mask_text, residue
 
 # Headers that say something about a request without being its content; all others are only sealed.
-READABLE_HEADERS = frozenset({"content-type", "accept", "user-agent", "prefer", "schemaseal-reason", "content-encoding"})
+READABLE_HEADERS = frozenset(
+    {"content-type", "accept", "user-agent", "prefer", "schemaseal-reason", "content-encoding"}
+)
 JSON = "application/json"
+# A digest in hex, a UUID, a timestamp: forms in which no person's value can stand.
+_MACHINE = re.compile(
+    r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Gate:
         return [[k.lower(), self.text(v) or ""] for k, v in headers if k.lower() in READABLE_HEADERS]
 
     def _finish(self, leaf_id: str, body: MaskedBody) -> Body:
-        salt = keyed_digest(self.salt_key, b"salt", leaf_id.encode(), body.name.encode())[:16]
+        salt = keyed_digest(self.salt_key, b"salt", leaf_id.encode(), body.name.encode())
         digest = hmac.digest(salt, body.content, hashlib.sha256)
         return Body(digest=digest, salt=salt, media_type=body.media_type, content=body.content)
 
@@ -150,9 +158,16 @@ class Gate:
         return Outgoing(EVIDENCE, None, event, leaf_id)
 
     def _facts(self, facts: dict[str, Any]) -> dict[str, Any]:
-        raw = json.dumps(facts, ensure_ascii=False).encode()
-        masked = mask(raw, JSON, self.rules, self.keys)
-        if masked.manifest.stub is not None or residue(masked.body):
-            return {"masked": "stub"}
-        result: dict[str, Any] = json.loads(masked.body)
+        """Facts with every text masked that is not plainly a machine's: those would only be damaged."""
+
+        def walk(value: Any) -> Any:
+            if isinstance(value, str):
+                return value if _MACHINE.fullmatch(value) else self.text(value)
+            if isinstance(value, dict):
+                return {key: walk(item) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [walk(item) for item in value]
+            return value
+
+        result: dict[str, Any] = walk(facts)
         return result

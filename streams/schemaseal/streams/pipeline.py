@@ -297,8 +297,7 @@ def _assessed_facts(change: Change, assessment: Assessment) -> dict[str, Any]:
             "kind": change.requester_kind,
             "groups": list(assessment.groups),
         },
-        "initiator": change.initiator
-        and {"iss": change.initiator.iss, "sub": change.initiator.sub},
+        "initiator": change.initiator and {"iss": change.initiator.iss, "sub": change.initiator.sub},
         "identity": assessment.identity,
         "reason": assessment.reason,
         "verdict": change.verdict,

@@ -25,6 +25,4 @@ def release(change: Change, signer: Signer) -> ChangeReleased:
             request=change.request,
         )
     )
-    return ChangeReleased(
-        order=order, key_id=signer.key_id, signature=signer.sign(RELEASE_DOMAIN, order)
-    )
+    return ChangeReleased(order=order, key_id=signer.key_id, signature=signer.sign(RELEASE_DOMAIN, order))

@@ -1,6 +1,7 @@
 """What a streams worker reads at start: keys, policy, masking rules."""
 
 from __future__ import annotations
+
 from datetime import timedelta
 
 from schemaseal.core.ids import keyed_digest, mask_key_id
@@ -31,4 +32,3 @@ def build_context(settings: Settings) -> Context:
         attach_window=timedelta(minutes=settings.attach_minutes),
         page_url=settings.page_url,
     )
-

@@ -55,9 +55,7 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     """Partition numbers of an existing topic. Raises `ConsumerFailed` when there is none."""
     metadata = consumer.list_topics(topic, timeout=_TIMEOUT).topics.get(topic)
     if metadata is None or metadata.error is not None or not metadata.partitions:
-        raise ConsumerFailed(
-            f"topic {topic} does not exist", hint="run `schemaseal init` (or `schemaseal up`)"
-        )
+        raise ConsumerFailed(f"topic {topic} does not exist", hint="run `schemaseal init` (or `schemaseal up`)")
     return sorted(metadata.partitions)
 
 
@@ -228,9 +226,7 @@ class GroupConsumer:
         self._loop = asyncio.get_running_loop()
 
     def _start(self) -> None:
-        def told(
-            callback: Callable[[list[tuple[str, int]]], None] | None, parts: list[TopicPartition]
-        ) -> None:
+        def told(callback: Callable[[list[tuple[str, int]]], None] | None, parts: list[TopicPartition]) -> None:
             if callback is not None:
                 callback([(part.topic, part.partition) for part in parts])
 

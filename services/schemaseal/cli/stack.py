@@ -1,0 +1,157 @@
+"""`schemaseal up`, `token`, `topics`: the local stack, and the topics of any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemaseal.cli.output import console, emit, explained, fail
+from schemaseal.core.errors import SchemasealError
+
+if TYPE_CHECKING:
+    from schemaseal.devstack.deployment import Deployment
+
+Data = Annotated[Path, typer.Option("--data", envvar="SCHEMASEAL_DATA", help="directory of the local stack")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+DEFAULT_DATA = Path(".data")
+
+
+@explained
+def up(
+    data: Data = DEFAULT_DATA,
+    ports: Annotated[str, typer.Option("--ports", help="default, or auto for free ones")] = "default",
+    as_json: Json = False,
+) -> None:
+    """The whole gateway on this machine: real Kafka, registry, ClickHouse engine. Ctrl-C ends it."""
+    from schemaseal.devstack.deployment import free_ports, open_deployment
+
+    if ports not in ("default", "auto"):
+        fail("--ports is `default` or `auto`", code=2)
+    deployment = open_deployment(data, free_ports() if ports == "auto" else None)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(deployment, as_json))
+    if not as_json:
+        console.print("Everything has ended.")
+
+
+async def _run(deployment: Deployment, as_json: bool) -> None:
+    from schemaseal.devstack.supervisor import Supervisor
+    from schemaseal.devstack.up import children, write_ready
+
+    def say(text: str) -> None:
+        if not as_json:
+            console.print(f"  … {text}")
+
+    def started(name: str, seconds: float) -> None:
+        if not as_json:
+            console.print(f"  [green]✓[/green] {name:<12} {seconds:5.1f} s")
+
+    extra = json.loads(os.environ.get("SCHEMASEAL_UP_ENVIRONMENT", "{}"))
+    stack = await asyncio.to_thread(children, deployment, extra, say)
+    supervisor = Supervisor(stack, started)
+    supervisor.check(deployment.data)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    starting = asyncio.create_task(supervisor.start())
+    stopping = asyncio.create_task(ended.wait())
+    ready = deployment.data / "ready.json"
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            write_ready(deployment, supervisor)
+            _welcome(deployment, as_json)
+            dying = asyncio.create_task(supervisor.wait())
+            await asyncio.wait({dying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if dying.done():
+                dying.result()
+            dying.cancel()
+        else:
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+    finally:
+        stopping.cancel()
+        ready.unlink(missing_ok=True)
+        await supervisor.stop()
+
+
+def _welcome(deployment: Deployment, as_json: bool) -> None:
+    addresses = {
+        "ingress": deployment.ingress_url,
+        "decisions": deployment.decisions_url,
+        "identity provider": deployment.issuer,
+        "clickhouse": f"http://127.0.0.1:{deployment.ports.clickhouse}",
+        "kafka": deployment.bootstrap,
+    }
+    if as_json:
+        emit({"ready": True, "data": str(deployment.data), "addresses": addresses, "log_vkey": deployment.vkey})
+        return
+    data = deployment.data
+    console.print("\n[bold]schemaseal is up.[/bold] Point your registry client at ingress, with your own token.")
+    for name, address in addresses.items():
+        console.print(f"  {name:<18} {address}")
+    console.print("  people             alice (engineer), bob and carol (schema owners), ana (auditor); machine: ci")
+    console.print("Try:")
+    console.print(
+        f'  curl -H "Authorization: Bearer $(schemaseal token alice --data {data})" {deployment.ingress_url}/subjects'
+    )
+    console.print(
+        f"  SCHEMASEAL_TOKEN=$(schemaseal token bob --data {data}) "
+        f"schemaseal change list --url {deployment.decisions_url}"
+    )
+    console.print(f"  schemaseal audit export --data {data} --out export && schemaseal verify export")
+    console.print("Ctrl-C ends everything.")
+
+
+@explained
+def token(
+    who: Annotated[str, typer.Argument(help="alice, bob, carol, ana or ci")],
+    data: Data = DEFAULT_DATA,
+    run_by: Annotated[str | None, typer.Option("--run-by", help="for ci: the person who set it off")] = "alice",
+    as_json: Json = False,
+) -> None:
+    """An access token of the local identity provider, for trying things."""
+    from schemaseal.devstack.deployment import open_deployment
+    from schemaseal.devstack.tokens import fetch_client_token, fetch_token
+
+    if not (data / "deployment.json").exists():
+        fail(f"there is no local stack in {data}", "start one with `schemaseal up`")
+    deployment = open_deployment(data)
+    clients = json.loads((deployment.secrets("operator") / "clients.json").read_text("utf-8"))
+    try:
+        users = json.loads((deployment.data / "oidc" / "users.json").read_text("utf-8"))
+    except OSError as error:
+        raise SchemasealError("the local stack was never started", hint="start it with `schemaseal up`") from error
+    if who in clients:
+        tokens = fetch_client_token(deployment.issuer, who, clients[who], run_by=run_by)
+    elif who in users:
+        tokens = fetch_token(deployment.issuer, who, users[who])
+    else:
+        fail(f"nobody is called {who} here", f"known: {', '.join([*users, *clients])}", code=2)
+    if as_json:
+        emit({"access_token": tokens.access_token, "expires_in": tokens.expires_in})
+    else:
+        typer.echo(tokens.access_token)
+
+
+@explained
+def topics(as_json: Json = False) -> None:
+    """Create the topics that are missing (settings by SCHEMASEAL_CONFIG)."""
+    from schemaseal.core.kafka import ensure_topics
+    from schemaseal.core.settings import load_settings
+
+    created = ensure_topics(load_settings())
+    if as_json:
+        emit({"created": created})
+    else:
+        console.print("created: " + ", ".join(created) if created else "every topic is there")
