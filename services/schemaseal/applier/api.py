@@ -10,6 +10,7 @@ Everything is classified here once more; what is not a read is never sent from h
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -107,8 +108,9 @@ class Api:
 
     async def base(self, request: Request) -> Response:
         target, operation, _ = await self._message(request, "change")
-        existing = await target.look_up(operation)
-        base = None if existing is not None else await target.read_base(operation)
+        # Asked together: a change waits for both, and what exists already costs one question more.
+        existing, found = await asyncio.gather(target.look_up(operation), target.read_base(operation))
+        base = None if existing is not None else found
         return JSONResponse(
             {
                 "existing": None if existing is None else base64.b64encode(existing.to_bytes()).decode(),

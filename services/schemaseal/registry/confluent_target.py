@@ -94,24 +94,31 @@ class ConfluentTarget:
                 return Base(UNVERSIONED)
 
     async def _subject(self, subject: str, *, listed: bool) -> Base:
-        base = await self._latest(subject)
+        base = await self._version(subject, "latest")
         if base.identity == NONE:
-            base = await self._latest(subject, deleted=True)
-        if not listed or base.identity == NONE:
-            return base
-        deleted = base.identity.startswith(DELETED)
-        return replace(base, versions=await self._versions(subject, deleted=deleted))
+            return await self._deleted(subject)
+        return replace(base, versions=await self._versions(subject)) if listed else base
 
-    async def _latest(self, subject: str, *, deleted: bool = False) -> Base:
+    async def _deleted(self, subject: str) -> Base:
+        """The last soft-deleted version. Not every registry knows `latest` among these, all list them."""
+        versions = await self._versions(subject, deleted=True)
+        if not versions:
+            return Base(NONE)
+        base = await self._version(subject, str(max(versions)), deleted=True)
+        if base.identity == NONE:
+            return base
+        return replace(base, identity=DELETED + base.identity, versions=versions)
+
+    async def _version(self, subject: str, which: str, *, deleted: bool = False) -> Base:
         query = "deleted=true" if deleted else ""
-        response = await self.wire.ask("GET", subject_path(subject, "versions", "latest"), query)
+        response = await self.wire.ask("GET", subject_path(subject, "versions", which), query)
         if response.status == 404:
             return Base(NONE)
         version, schema_id = member(response, "version"), member(response, "id")
         if response.status != 200 or not isinstance(version, int) or not isinstance(schema_id, int):
-            raise TargetRefused(f"the target answered {response.status} when asked for the latest version")
+            raise TargetRefused(f"the target answered {response.status} when asked for a version")
         return Base(
-            identity=(DELETED if deleted else "") + f"v{version}:id{schema_id}",
+            identity=f"v{version}:id{schema_id}",
             version=version,
             schema_id=schema_id,
             schema_type=member(response, "schemaType") or "AVRO",
