@@ -37,15 +37,33 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise HttpMessageError("message shorter than its head")
     try:
         head = json.loads(data[4 : 4 + size])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpMessageError("head is not JSON") from error
     if not isinstance(head, dict):
         raise HttpMessageError("head is not an object")
     return head, data[4 + size :]
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise HttpMessageError("head holds a value that is not text")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
+        raise HttpMessageError("headers are not pairs")
+    return value
+
+
+def _status(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise HttpMessageError("status is not a whole number")
+    return value
+
+
 def _headers(head: dict[str, Any]) -> Headers:
-    return tuple((str(key), str(value)) for key, value in head["headers"])
+    return tuple((_text(key), _text(value)) for key, value in _list(head["headers"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +86,7 @@ class HttpRequest:
     def from_bytes(cls, data: bytes) -> HttpRequest:
         head, body = _split(data)
         try:
-            return cls(str(head["method"]), str(head["path"]), str(head["query"]), _headers(head), body)
+            return cls(_text(head["method"]), _text(head["path"]), _text(head["query"]), _headers(head), body)
         except (KeyError, TypeError, ValueError) as error:
             raise HttpMessageError("head of a request is incomplete") from error
 
@@ -88,6 +106,6 @@ class HttpResponse:
     def from_bytes(cls, data: bytes) -> HttpResponse:
         head, body = _split(data)
         try:
-            return cls(int(head["status"]), _headers(head), body)
+            return cls(_status(head["status"]), _headers(head), body)
         except (KeyError, TypeError, ValueError) as error:
             raise HttpMessageError("head of a response is incomplete") from error

@@ -46,7 +46,8 @@ class View:
         """The latest state; and, where the status answers a decision, that answer."""
         entry = self.entries.get(event.change_id)
         if entry is None:
-            if event.state == "pending":  # only what waits for people can have a request that is still to come
+            # Only what waits for people can have a request that is still to come; what followed waits with it.
+            if event.state == "pending" or event.change_id in self.early:
                 self.early.setdefault(event.change_id, []).append(event)
             return
         answers = entry.answers

@@ -56,12 +56,12 @@ def _call(url: str, token_file: Path | None, method: str, path: str, body: Any =
 
 
 def _ok(status: int, body: Any, as_json: bool) -> Any:
-    if status < 400:
-        return body
-    if as_json:
-        emit(body)
-        raise typer.Exit(1)
-    fail(str(body.get("detail", f"the decisions API answered {status}")), f"({body.get('code', status)})")
+    if status >= 400:
+        if as_json:
+            emit(body)
+            raise typer.Exit(1)
+        fail(str(body.get("detail", f"the decisions API answered {status}")), f"({body.get('code', status)})")
+    return body
 
 
 def _name(person: dict[str, Any] | None) -> str:

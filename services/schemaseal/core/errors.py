@@ -50,3 +50,7 @@ class TargetUnavailable(SchemasealError):  # noqa: N818
 
 class EvidenceMismatch(SchemasealError):  # noqa: N818
     """ClickHouse, Kafka and the last checkpoint disagree. The service stops and signs nothing."""
+
+
+class StoreUnavailable(SchemasealError):  # noqa: N818 - named for what it is
+    """ClickHouse did not answer; what was sent may or may not be stored. Read back before going on."""

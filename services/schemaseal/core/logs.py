@@ -15,7 +15,11 @@ import traceback
 from datetime import UTC, datetime
 
 _CREDENTIAL = re.compile(
-    r"(?:eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4})|(?:\b(?:Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,})"
+    r"(?:eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4})|(?:\b(?i:Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,})"
+)
+_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|[\"'](?:d|k)[\"'] *: *[\"'][A-Za-z0-9_-]{8,}[\"']"
 )
 _DIGITS = re.compile(r"\d(?:[ -]?\d){11,18}")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,255}")
@@ -23,10 +27,18 @@ _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 
 
 def redact(text: str) -> str:
-    """The text without anything that looks like a token, card number, SSN or e-mail address."""
-    for pattern in (_CREDENTIAL, _SSN, _EMAIL, _DIGITS):
+    """The text without anything that looks like a token, private key, card number, SSN or e-mail address."""
+    for pattern in (_KEY, _CREDENTIAL, _SSN, _EMAIL, _DIGITS):
         text = pattern.sub("[redacted]", text)
     return text
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return redact(record.getMessage())
+    except (TypeError, ValueError, KeyError):
+        # Left to `logging`, this would print the arguments as they are.
+        return f"[unformattable] {redact(str(record.msg))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,7 +54,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "service": self._service,
             "logger": record.name,
-            "text": redact(record.getMessage()),
+            "text": _text(record),
         }
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from schemaseal.core.errors import SettingsError
 
@@ -134,8 +135,8 @@ def load_settings(path: Path | None = None) -> Settings:
         raise SettingsError(f"no settings file at {source}", hint="set SCHEMASEAL_CONFIG to the YAML file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"settings file {source} cannot be read: {error}") from error
-    if not isinstance(loaded, dict):
-        raise SettingsError(f"settings file {source} is not a mapping")
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise SettingsError(f"settings file {source} is not a mapping of names")
     try:
         return Settings(**loaded)
     except ValidationError as error:
@@ -143,6 +144,8 @@ def load_settings(path: Path | None = None) -> Settings:
             f"  {'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in error.errors()
         )
         raise SettingsError(f"settings in {source} are wrong:\n{faults}") from error
+    except UnreadableVariable as error:
+        raise SettingsError(f"an environment variable is not JSON: {error}") from error
 
 
 def read_secret(directory: Path, name: str) -> bytes:

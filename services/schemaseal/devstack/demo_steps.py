@@ -105,7 +105,7 @@ def high_risk(story: Story) -> list[str]:
     lines = [
         check(
             isinstance(answer, SchemaRegistryError) and answer.http_status_code == 423,
-            f"version 2 without a required property and with an SSN is held: {getattr(answer, 'error_message', answer)}",
+            f"version 2 lacks a required property and has an SSN: held. {getattr(answer, 'error_message', answer)}",
         ),
         check(
             isinstance(answer_ci, SchemaRegistryError) and answer_ci.http_status_code == 423,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from schemaseal.core.errors import EvidenceMismatch, SchemasealError
@@ -36,25 +36,46 @@ def export_log(
     (beside / f.CHECKPOINT).write_bytes(checkpoint.note)
     (beside / f.LOG_VKEY).write_text(vkey + "\n", "utf-8")
     sources: dict[tuple[str, int], f.SourceRange] = {}
-    with (
-        (beside / f.LEAVES).open("wb") as leaves,
-        (beside / f.LEAF_HASHES).open("wb") as hashes,
-        (beside / f.BODIES).open("wb") as bodies,
-        (beside / f.SEALED).open("wb") as sealed,
-    ):
-        seen: set[bytes] = set()
-        for first in range(0, checkpoint.size, STEP):
-            last = min(first + STEP, checkpoint.size) - 1
-            expected = first
+    _write_leaves(store, origin, beside, checkpoint.size, sources, progress)
+    _write_parts(store, origin, beside, checkpoint.size)
+    (beside / f.MANIFEST).write_bytes(f.manifest_bytes(origin, checkpoint.size, sources))
+    beside.rename(out)
+    return checkpoint.size
+
+
+def _steps(size: int) -> Iterator[tuple[int, int]]:
+    """First and last index of each portion."""
+    return ((first, min(first + STEP, size) - 1) for first in range(0, size, STEP))
+
+
+def _write_leaves(
+    store: EvidenceStore,
+    origin: str,
+    beside: Path,
+    size: int,
+    sources: dict[tuple[str, int], f.SourceRange],
+    progress: Callable[[int, int], None],
+) -> None:
+    expected = 0
+    with (beside / f.LEAVES).open("wb") as leaves, (beside / f.LEAF_HASHES).open("wb") as hashes:
+        for first, last in _steps(size):
             for index, leaf, digest, columns in store.rows_with_columns(origin, first, last):
                 if index != expected:
-                    raise EvidenceMismatch(f"record {expected} is missing in the database")
+                    break
                 expected += 1
                 leaves.write(f.leaf_line(index, leaf, columns))
                 hashes.write(digest)
                 _count(sources, columns)
             if expected != last + 1:
                 raise EvidenceMismatch(f"record {expected} is missing in the database")
+            progress(last + 1, size)
+
+
+def _write_parts(store: EvidenceStore, origin: str, beside: Path, size: int) -> None:
+    """Bodies and sealed parts, each once although several records may name it."""
+    seen: set[bytes] = set()
+    with (beside / f.BODIES).open("wb") as bodies, (beside / f.SEALED).open("wb") as sealed:
+        for first, last in _steps(size):
             for body in store.bodies(origin, first, last):
                 if body.digest not in seen:
                     seen.add(body.digest)
@@ -63,13 +84,9 @@ def export_log(
                 if part.commitment not in seen:
                     seen.add(part.commitment)
                     sealed.write(f.sealed_line(part.commitment, part.name, part.jwe))
-            progress(last + 1, checkpoint.size)
-    (beside / f.MANIFEST).write_bytes(f.manifest_bytes(origin, checkpoint.size, sources))
-    beside.rename(out)
-    return checkpoint.size
 
 
-def _count(sources: dict[tuple[str, int], f.SourceRange], columns: dict[str, f.ColumnValue]) -> None:
+def _count(sources: dict[tuple[str, int], f.SourceRange], columns: Mapping[str, f.ColumnValue]) -> None:
     place = (str(columns["source_topic"]), int(columns["source_partition"] or 0))
     offset = int(columns["source_offset"] or 0)
     known = sources.get(place)

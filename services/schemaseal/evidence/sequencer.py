@@ -89,7 +89,7 @@ def entry_of(record: Record) -> EvidenceEntry:
         entry = codec.decode(EvidenceEntry, record.value)
         if len(entry.leaf) >= leaf.LEAF_LIMIT or not isinstance(json.loads(entry.leaf), dict):
             return unreadable(record)
-    except (codec.ContractError, ValueError):
+    except (codec.ContractError, ValueError, RecursionError):
         return unreadable(record)
     return entry
 

@@ -21,7 +21,7 @@ from schemaseal.contracts.events import Body, LogCheckpoint, Person, SealedPart
 from schemaseal.contracts.records import Record
 from schemaseal.contracts.topics import CHECKPOINTS, EVIDENCE, PARTITIONER
 from schemaseal.core.clock import Clock, from_millis
-from schemaseal.core.errors import EvidenceMismatch, SchemasealError
+from schemaseal.core.errors import EvidenceMismatch, StoreUnavailable
 from schemaseal.evidence.sequencer import Plan, Position, Row, check_stored, plan, resume, sign_checkpoint
 from schemaseal.tlog.note import Signer
 
@@ -31,10 +31,6 @@ TRANSACTIONAL_ID = "schemaseal-evidence"
 _TIMEOUT = 15.0
 
 log = logging.getLogger("schemaseal.evidence")
-
-
-class StoreUnavailable(SchemasealError):  # noqa: N818 - named for what it is
-    """ClickHouse did not answer; what was sent may or may not be stored. Read back before going on."""
 
 
 class Store(Protocol):

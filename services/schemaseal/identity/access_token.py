@@ -47,7 +47,7 @@ def _json(part: str) -> dict[str, Any] | None:
         if not part.isascii() or any(char in part for char in "+/= \n\r\t"):
             return None
         value = json.loads(base64.urlsafe_b64decode(padded))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -65,7 +65,8 @@ def peek(token: str) -> tuple[dict[str, Any], dict[str, Any]] | Refusal:
 
 def _moment(claims: Mapping[str, Any], name: str) -> datetime | None:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
+    # 2**37 seconds is the year 6325; 2**38 is beyond what a datetime can hold.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**37:
         return None
     return datetime.fromtimestamp(value, UTC).replace(microsecond=0)
 
@@ -102,7 +103,7 @@ def check_access_token(token: str, issuer: IssuerSettings, keys: KeySet, now: da
     try:
         signed = jws.deserialize_compact(token, key, algorithms=[str(algorithm)])
         claims = json.loads(signed.payload)
-    except (JoseError, ValueError, TypeError):
+    except (JoseError, ValueError, TypeError, RecursionError):
         return Refusal("bad_signature", "the token's signature is wrong")
     if not isinstance(claims, dict):
         return Refusal("malformed", "the token holds no claims")

@@ -2,7 +2,7 @@
 
 An unknown key id makes one refresh, at most one per issuer in `REFRESH_SECONDS`, whoever asks: a flood of
 invented key ids costs the provider nothing. Keys that were seen stay known, so that a token can be checked
-again as of an earlier time.
+again as of an earlier time. While no key was ever had, an issuer is asked at most once in `RETRY_SECONDS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 
 from schemaseal.core.errors import IdentityUnavailable
 from schemaseal.core.settings import IssuerSettings
@@ -26,6 +26,7 @@ from schemaseal.identity.access_token import Refusal, Verified, check_access_tok
 __all__ = ["Refusal", "TokenVerifier", "Verified"]
 
 REFRESH_SECONDS = 10.0
+RETRY_SECONDS = 1.0
 log = logging.getLogger("schemaseal.identity")
 
 
@@ -92,22 +93,21 @@ class TokenVerifier:
 
     async def _refresh(self, issuer: _Issuer) -> None:
         async with issuer.lock:
-            if self._monotonic() - issuer.refreshed < REFRESH_SECONDS:
+            if issuer.keys and self._monotonic() - issuer.refreshed < REFRESH_SECONDS:
                 return  # somebody just asked: what is known is all there is
+            if self._monotonic() - issuer.refreshed < RETRY_SECONDS:
+                raise _unavailable(issuer.settings, "it was just asked in vain")
             try:
                 fetched = await self._fetch(issuer.settings)
-            except (httpx.HTTPError, ValueError, KeyError, TypeError, JoseError) as error:
+            except _FETCH_FAILURES as error:
+                issuer.refreshed = self._monotonic()
                 if issuer.keys:
-                    issuer.refreshed = self._monotonic()
                     return
-                raise IdentityUnavailable(
-                    f"the keys of issuer {issuer.settings.url} cannot be had ({type(error).__name__})",
-                    hint="check that the identity provider answers",
-                ) from error
+                raise _unavailable(issuer.settings, type(error).__name__) from error
             issuer.refreshed = self._monotonic()
-            issuer.keys |= {str(key.kid): key for key in fetched.keys if key.kid}
+            issuer.keys |= {str(key.kid): key for key in fetched if key.kid}
 
-    async def _fetch(self, settings: IssuerSettings) -> KeySet:
+    async def _fetch(self, settings: IssuerSettings) -> list[Key]:
         discovery = await self._http.get(f"{settings.url.rstrip('/')}/.well-known/openid-configuration")
         discovery.raise_for_status()
         document = discovery.json()
@@ -115,5 +115,23 @@ class TokenVerifier:
             raise ValueError("the discovery document is of another issuer")
         answer = await self._http.get(document["jwks_uri"])
         answer.raise_for_status()
-        asymmetric = [key for key in answer.json()["keys"] if key.get("kty") in ("RSA", "EC", "OKP")]
-        return KeySet.import_key_set({"keys": asymmetric})
+        return [key for jwk in answer.json()["keys"] if (key := _asymmetric(jwk)) is not None]
+
+
+_FETCH_FAILURES = (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, RecursionError)
+
+
+def _unavailable(settings: IssuerSettings, why: str) -> IdentityUnavailable:
+    return IdentityUnavailable(
+        f"the keys of issuer {settings.url} cannot be had ({why})", hint="check that the identity provider answers"
+    )
+
+
+def _asymmetric(jwk: Any) -> Key | None:
+    """A public key we can use. RFC 7517 §5: one that is not understood is passed over, the others count."""
+    if not isinstance(jwk, dict) or jwk.get("kty") not in ("RSA", "EC", "OKP"):
+        return None
+    try:
+        return import_key(jwk)
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None

@@ -73,7 +73,7 @@ def key_ids(part: SealedPart) -> list[str]:
     """Key ids of those who can open the part."""
     try:
         return [str(entry["header"]["kid"]) for entry in json.loads(part.jwe)["recipients"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SealingError(f"part {part.name} is not a JWE in general JSON form") from error
 
 

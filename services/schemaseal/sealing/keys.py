@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from schemaseal.core.errors import KeyringError
@@ -121,8 +122,10 @@ class PrivateKeys:
         for path in sorted(directory.glob("sealing-*.jwk")):
             try:
                 key = OKPKey.import_key(json.loads(_read_private(path)))
-            except ValueError as error:
+            except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
                 raise KeyringError(f"key file {path.name} is malformed") from error
+            if not key.is_private or not key.kid:
+                raise KeyringError(f"key file {path.name} holds no private key with an id")
             keys[str(key.kid)] = key
         return cls(keys)
 
