@@ -39,7 +39,8 @@ REQUEST = ApprovalRequested(
 
 
 def status(state: str = "pending", seconds: int = 0, **over: Any) -> ChangeStatus:
-    return ChangeStatus(**({"change_id": "c1", "state": state, "at": T0 + timedelta(seconds=seconds)} | over))
+    fields: dict[str, Any] = {"change_id": "c1", "state": state, "at": T0 + timedelta(seconds=seconds)}
+    return ChangeStatus(**(fields | over))
 
 
 def view(*events: ApprovalRequested | ChangeStatus) -> View:

@@ -87,11 +87,9 @@ def test_repeated_headers_keep_their_order_and_spelling() -> None:
         (framed("text"), "not an object"),
         (framed({}), "incomplete"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:40],
 )
 def test_frames_that_are_refused(data: bytes, says: str) -> None:
-    if len(data) > 100:
-        data = bytes(data)
     for kind in (HttpRequest, HttpResponse):
         with pytest.raises(HttpMessageError, match=says):
             kind.from_bytes(data)
@@ -112,19 +110,19 @@ def test_headers_that_are_no_pairs_of_texts_are_refused(headers: Any) -> None:
 @pytest.mark.parametrize("value", [None, 1, True, [], {}], ids=repr)
 def test_texts_of_a_request_are_texts(name: str, value: Any) -> None:
     assert HttpRequest.from_bytes(framed(REQUEST)).method == "POST"
-    with pytest.raises(HttpMessageError, match="not text"):
+    with pytest.raises(HttpMessageError, match="wrong types"):
         HttpRequest.from_bytes(framed(REQUEST | {name: value}))
 
 
 @pytest.mark.parametrize("status", [None, "200", " 2_00 ", 200.5, True, [], "x"], ids=repr)
 def test_the_status_is_a_whole_number(status: Any) -> None:
     assert HttpResponse.from_bytes(framed(RESPONSE)).status == 409
-    with pytest.raises(HttpMessageError, match="status is not a whole number"):
+    with pytest.raises(HttpMessageError, match="wrong types"):
         HttpResponse.from_bytes(framed(RESPONSE | {"status": status}))
 
 
 def test_an_infinite_status_is_refused() -> None:
-    with pytest.raises(HttpMessageError, match="status is not a whole number"):
+    with pytest.raises(HttpMessageError, match="wrong types"):
         HttpResponse.from_bytes(framed(b'{"status": Infinity, "headers": []}'))
 
 

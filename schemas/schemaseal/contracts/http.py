@@ -46,19 +46,19 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise HttpMessageError("head holds a value that is not text")
+        raise TypeError("a value is not text")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
-        raise HttpMessageError("headers are not pairs")
+        raise TypeError("headers are not pairs")
     return value
 
 
 def _status(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise HttpMessageError("status is not a whole number")
+        raise TypeError("status is not a whole number")
     return value
 
 
@@ -88,7 +88,7 @@ class HttpRequest:
         try:
             return cls(_text(head["method"]), _text(head["path"]), _text(head["query"]), _headers(head), body)
         except (KeyError, TypeError, ValueError) as error:
-            raise HttpMessageError("head of a request is incomplete") from error
+            raise HttpMessageError("head of a request is incomplete or of the wrong types") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +108,4 @@ class HttpResponse:
         try:
             return cls(_status(head["status"]), _headers(head), body)
         except (KeyError, TypeError, ValueError) as error:
-            raise HttpMessageError("head of a response is incomplete") from error
+            raise HttpMessageError("head of a response is incomplete or of the wrong types") from error

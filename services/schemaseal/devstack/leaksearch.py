@@ -94,7 +94,6 @@ def kafka_places(bootstrap: str) -> Iterator[tuple[str, bytes]]:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "exclude.internal.topics": False,
         }
     )
     try:

@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 from schemaseal.masking.names import is_sensitive_name
 
-VALUE_HARMLESS = """
+_NAME_TO_SCHEMA = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_NAME_LISTS = frozenset({"dependentRequired", "dependencies"})
+_NAMES = frozenset({"required", "propertyOrder"})
+# Everything else under a sensitive definition is taken for a value.
+_HARMLESS = """
     $schema $id $ref $anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment id type
     format title description readOnly writeOnly deprecated nullable items prefixItems additionalItems unevaluatedItems
     contains minContains maxContains additionalProperties unevaluatedProperties propertyNames minProperties

@@ -11,17 +11,16 @@ both sides *and* everything it refers to is the same; otherwise it is a differen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from schemaseal.risk import keywords
-from schemaseal.risk.document import MAX_DEPTH, Budget, Canon, Document, NotUnderstood, canon, escape, parse, refs_in
+from schemaseal.risk import keywords, objects
+from schemaseal.risk.document import MAX_DEPTH, Budget, Canon, Document, NotUnderstood, canon, parse, refs_in
 from schemaseal.risk.judge import Judge
 from schemaseal.risk.model import Diff, Difference, conclude, consequence
+from schemaseal.risk.pair import ANNOTATIONS, Pair
 from schemaseal.risk.witness import WITNESS_STEPS, find_witness
 
 MAX_DIFFERENCES = 500
-ANNOTATIONS = frozenset("title description examples default $comment deprecated readOnly writeOnly".split())
 CONTAINERS = frozenset({"$defs", "definitions"})
 _OBJECT = frozenset({"properties", "patternProperties", "additionalProperties", "required"})
 _HANDLED = (
@@ -33,24 +32,6 @@ _HANDLED = (
 )
 _UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 _SIBLINGS_COUNT = ("2019-09", "2020-12")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A node of old and a node of new that apply at the same place of a document."""
-
-    old: Any
-    new: Any
-    at_old: str = ""
-    at_new: str = ""
-    path: str = ""
-    depth: int = 0
-    via_ref: bool = False
-
-    def child(self, old: Any, new: Any, below: str, step: str) -> Pair:
-        return Pair(
-            old, new, f"{self.at_old}/{below}", f"{self.at_new}/{below}", self.path + step, self.depth + 1, self.via_ref
-        )
 
 
 def diff(old_text: str, new_text: str) -> Diff:
@@ -238,78 +219,20 @@ class _Comparison:
     def _objects(self, pair: Pair) -> None:
         old, new = pair.old, pair.new
         named_old, named_new = old.get("properties", {}), new.get("properties", {})
-        other_old, other_new = old.get("additionalProperties", True), new.get("additionalProperties", True)
         self._budget.spend(
             len(named_old) + len(named_new) + len(old.get("required", ())) + len(new.get("required", ()))
         )
         patterns = "patternProperties" in old or "patternProperties" in new
         if patterns:
             self._unless_same(pair, "patternProperties")
-        for name in sorted(set(named_old) & set(named_new)):
-            self._pair(pair.child(named_old[name], named_new[name], f"properties/{escape(name)}", f"/{escape(name)}"))
+        for step in objects.steps(pair, named=not patterns or set(named_old) == set(named_new)):
+            if isinstance(step, Pair):
+                self._pair(step)
+            else:
+                self._add(pair, step.code, step.keyword, step.old, step.new)
         if patterns and set(named_old) != set(named_new):
             # Whether a pattern matches the name decides what governed it; dialects of patterns differ.
             self._add(pair, "unsupported-keyword", "patternProperties")
-        else:
-            for name in sorted(set(named_new) - set(named_old)):
-                self._added(pair, name, other_old, named_new[name])
-            for name in sorted(set(named_old) - set(named_new)):
-                self._removed(pair, name, named_old[name], other_new)
-        self._required(pair, set(named_old), set(named_new))
-        if {"additionalProperties"} & (set(old) | set(new)):
-            self._rest_of_object(pair, other_old, other_new)
-
-    def _added(self, pair: Pair, name: str, before: Any, now: Any) -> None:
-        """A name that old left to `additionalProperties` now has a schema of its own."""
-        below = f"properties/{escape(name)}"
-        if before is False and now is not False:
-            self._add(pair, "property-added-to-closed-model", below, None, now)
-        elif not _accepts_all(before):
-            self._add(pair, "property-added", below, None, now)
-            at_old = f"{pair.at_old}/additionalProperties"
-            child = pair.child(before, now, below, f"/{escape(name)}")
-            self._pair(Pair(before, now, at_old, child.at_new, child.path, child.depth, child.via_ref))
-        elif _accepts_all(now):
-            self._add(pair, "property-added", below, None, now)
-        elif now is False:
-            self._add(pair, "property-forbidden", below, None, now)
-        elif name in pair.old.get("required", ()):
-            self._add(pair, "required-property-constrained", below, None, now)
-        else:
-            self._add(pair, "property-added-to-open-model", below, None, now)
-
-    def _removed(self, pair: Pair, name: str, before: Any, now: Any) -> None:
-        """A name that had a schema of its own is left to `additionalProperties` of new."""
-        below = f"properties/{escape(name)}"
-        if name in pair.old.get("required", ()) and name not in pair.new.get("required", ()):
-            self._add(pair, "required-property-removed", below, before, None)
-        if now is False:
-            if before is not False:
-                self._add(pair, "property-removed-from-closed-model", below, before, None)
-        elif _accepts_all(now) and not _accepts_all(before):
-            self._add(pair, "property-removed", below, before, None)
-        else:
-            self._add(pair, "property-unlisted", below, before, None)
-            child = pair.child(before, now, below, f"/{escape(name)}")
-            at_new = f"{pair.at_new}/additionalProperties"
-            self._pair(Pair(before, now, child.at_old, at_new, child.path, child.depth, child.via_ref))
-
-    def _required(self, pair: Pair, named_old: set[str], named_new: set[str]) -> None:
-        old, new = set(pair.old.get("required", ())), set(pair.new.get("required", ()))
-        for name in sorted(new - old):
-            self._add(pair, "required-added", f"required/{escape(name)}", None, name)
-        for name in sorted(old - new):
-            if name not in named_old or name in named_new:  # else told as required-property-removed
-                self._add(pair, "required-removed", f"required/{escape(name)}", name, None)
-
-    def _rest_of_object(self, pair: Pair, old: Any, new: Any) -> None:
-        below = "additionalProperties"
-        if new is False and old is not False:
-            self._add(pair, "additional-properties-closed", below, old, new)
-        elif old is False and new is not False:
-            self._add(pair, "additional-properties-opened", below, old, new)
-        else:
-            self._pair(pair.child(old, new, below, "/*"))
 
     def _items(self, pair: Pair) -> None:
         old, new = pair.old.get("items", True), pair.new.get("items", True)
@@ -359,8 +282,3 @@ class _Comparison:
 def _is_resource(node: dict[str, Any]) -> bool:
     """The node starts a document of its own. `id` is draft 4; a property of that name does not stand here."""
     return any(isinstance(node.get(key), str) for key in ("$id", "id", "$schema"))
-
-
-def _accepts_all(node: Any) -> bool:
-    """True and objects that only describe: nothing is refused."""
-    return node is True or (isinstance(node, dict) and not set(node) - ANNOTATIONS)

@@ -10,14 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 from schemaseal.risk.document import MAX_DEPTH, Budget, Document, NotUnderstood, canon
+from schemaseal.risk.pair import ANNOTATIONS
 
-Number = int | Decimal | float
 # Read here, or harmless to any value. A node with another keyword is judged only if that keyword cannot matter.
-_READ = frozenset(
-    "type enum const required properties additionalProperties items minimum maximum exclusiveMinimum exclusiveMaximum "
-    "minLength maxLength minItems maxItems minProperties maxProperties $ref $schema $id $defs definitions title "
-    "description examples default $comment deprecated readOnly writeOnly".split()
-)
+_READ = ANNOTATIONS | {
+    *("type", "enum", "const", "required", "properties", "additionalProperties", "items"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
+    *("minItems", "maxItems", "minProperties", "maxProperties", "$ref", "$schema", "$id", "$defs", "definitions"),
+}
 _STRING_ONLY = frozenset(("pattern", "format", "contentEncoding", "contentMediaType"))
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import yaml
@@ -94,7 +95,7 @@ class Policy:
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice: the first one would be dropped in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(keys) != len(set(keys)):
             twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -144,7 +145,7 @@ class _Reader:
         names = [rule.name for rule in rules]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.faults.append(f"rule {name}: the name is used twice")
-        for rule, after in zip(rules, rules[1:], strict=False):
+        for rule, after in pairwise(rules):
             if rule.when == Condition():
                 self.faults.append(f"rule {after.name}: never reached, rule {rule.name} before it matches everything")
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from schemaseal.risk.document import plain
 from schemaseal.risk.exposure import Finding, name_kind
+from schemaseal.risk.judge import is_number
 from schemaseal.risk.model import Diff, Difference
 
 MAX_SHOWN = 50
@@ -98,7 +98,7 @@ class _Mask:
         self.hidden += 1
         return f"(left out: {size} bytes)"
 
-    def _inner(self, value: Any, sensitive: bool, data: bool, depth: int) -> Any:  # noqa: FBT001 - inner step
+    def _inner(self, value: Any, sensitive: bool, data: bool, depth: int) -> Any:
         if depth > _DEEPEST:
             return self._left_out(MAX_BYTES)
         if isinstance(value, dict):
@@ -123,4 +123,4 @@ def _telling(value: Any) -> bool:
     """Not the invented values of witnesses (`0`, `""`, `x`): those must stay readable."""
     if isinstance(value, str):
         return len(value.strip("x")) > 0
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and abs(value) >= 1000
+    return is_number(value) and bool(abs(value) >= 1000)

@@ -105,10 +105,7 @@ def create_app(runtime: Runtime) -> tuple[faust.App, DurableTable]:
     acts = app.topic(
         ACTS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True
     )
-    table: DurableTable = app.Table(
-        "subjects", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
-        partitions=settings.kafka.partitions,
-    )  # fmt: skip
+    table: DurableTable = app.Table("subjects", key_type=bytes, value_type=bytes, partitions=settings.kafka.partitions)
 
     @app.agent(keyed, name="subjects")  # type: ignore[untyped-decorator]
     async def subjects(stream: StreamT[bytes]) -> None:
