@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from schemaseal.devstack import orders
 from schemaseal.risk import diff
 from schemaseal.risk.model import BREAKING_CODES, EQUAL_CODES, UNKNOWN_CODES, WIDENING_CODES, Diff, consequence
 
+# Published without type information, so its names are looked up at run time.
+JSONSCHEMA: Any = importlib.import_module("jsonschema")
 S = "https://json-schema.org/draft/2020-12/schema"
 D4, D7 = "http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#"
 STR, INT, NUM = {"type": "string"}, {"type": "integer"}, {"type": "number"}
@@ -98,7 +100,8 @@ CASES: list[tuple[str, Any, Any, str, str, set[str]]] = [
      {"title": "2", "anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": NUM}}, "yes", "yes", {"annotation-changed"}),
     ("pattern", STR | {"pattern": "a"}, STR | {"pattern": "b"}, "unknown", "unknown", {"unsupported-keyword"}),
     ("unevaluated depends on the rest", obj(a=STR) | {"unevaluatedProperties": False},
-     obj(a=STR, b={}) | {"unevaluatedProperties": False}, "unknown", "unknown", {"property-added", "unsupported-keyword"}),
+     obj(a=STR, b={}) | {"unevaluatedProperties": False}, "unknown", "unknown",
+     {"property-added", "unsupported-keyword"}),
     ("a pattern may match the name", obj() | {"patternProperties": {"s": INT}},
      obj(ssn={}) | {"patternProperties": {"s": INT}}, "unknown", "unknown", {"unsupported-keyword"}),
     ("not a schema", {"type": "record"}, {"type": "string"}, "unknown", "unknown", {"malformed-schema"}),
@@ -132,7 +135,9 @@ def test_dialects() -> None:
     assert compared(ignored, ignored | {"minLength": 2}, D7).backward == "yes"
     assert compared(ignored, ignored | {"minLength": 2}, None).backward == "unknown"
     assert compared({"const": 1}, {}, D4).backward == "unknown"
-    assert compared(STR, STR | {"title": "x"}, "https://elsewhere.example/meta").differences[0].code == "unknown-dialect"
+    assert (
+        compared(STR, STR | {"title": "x"}, "https://elsewhere.example/meta").differences[0].code == "unknown-dialect"
+    )
     changed = diff(json.dumps(STR | {"$schema": D7}), json.dumps(STR | {"$schema": S}))
     assert (changed.backward, changed.differences[0].code) == ("unknown", "dialect-changed")
 
@@ -157,7 +162,7 @@ def test_the_demo() -> None:
     )
     assert added.witness is not None
     for schema, valid in ((orders.order_v1(), True), (orders.order_v2(), False)):
-        node = Draft202012Validator({"$ref": "#/$defs/customer", "$defs": schema["$defs"]})
+        node = JSONSCHEMA.Draft202012Validator({"$ref": "#/$defs/customer", "$defs": schema["$defs"]})
         assert node.is_valid(added.witness[0]) is valid
 
 

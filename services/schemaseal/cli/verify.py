@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from schemaseal.cli.output import emit, explained, fail
+from schemaseal.cli.output import explained, fail
 
 
 @explained
@@ -46,8 +46,5 @@ def verify(
             )
         except (OSError, ValueError) as error:
             fail(f"this cannot be verified: {error}", code=2)
-    if as_json:
-        emit(report.to_json())
-    else:
-        typer.echo(render(report))
+    typer.echo(report.to_json() if as_json else render(report))
     raise typer.Exit(0 if report.ok else 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from confluent_kafka.admin import AdminClient
 from schemaseal.devstack.deployment import Deployment
 
 CHUNK = 8 * 1024 * 1024
+OVERLAP = 64 * 1024
 NOT_OURS = ("apicurio", "oidc", "secrets")
 
 
@@ -100,7 +102,7 @@ def kafka_places(bootstrap: str) -> Iterator[tuple[str, bytes]]:
         open_partitions = {(name, number) for name, topic in topics.items() for number in topic.partitions}
         consumer.assign([TopicPartition(name, number, 0) for name, number in open_partitions])
         while open_partitions:
-            for message in consumer.consume(1000, timeout=15):
+            for message in consumer.consume(1000, timeout=0.2):
                 error = message.error()
                 place = (message.topic() or "", message.partition() or 0)
                 if error is not None:
@@ -140,19 +142,34 @@ def clickhouse_places(url: str, user: str, password: str) -> Iterator[tuple[str,
 def file_places(root: Path, left_out: Iterable[str] = NOT_OURS) -> Iterator[tuple[str, bytes]]:
     """Every regular file below `root` in overlapping chunks, the first path segment filtered."""
     skip = set(left_out)
-    overlap = 64 * 1024
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if relative.parts[0] in skip or path.is_symlink() or not path.is_file():
             continue
         try:
-            with path.open("rb") as file:
-                tail = b""
-                while chunk := file.read(CHUNK):
-                    yield f"file {relative}", tail + chunk
-                    tail = chunk[-overlap:]
+            for chunk in _written(path):
+                yield f"file {relative}", chunk
         except FileNotFoundError:  # a segment or merge file that was removed meanwhile
             continue
+
+
+def _written(path: Path) -> Iterator[bytes]:
+    """What was written of a file, in overlapping chunks. Holes of a sparse file (a broker's index files are
+    almost nothing else) hold only zeros and are left out."""
+    with path.open("rb") as file:
+        position, end = 0, os.fstat(file.fileno()).st_size
+        while position < end:
+            try:
+                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError:  # no data after this position
+                return
+            position = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            file.seek(start)
+            tail = b""
+            while start < position and (chunk := file.read(min(CHUNK, position - start))):
+                yield tail + chunk
+                tail = chunk[-OVERLAP:]
+                start += len(chunk)
 
 
 def search(deployment: Deployment, values: dict[str, str], control: str | None = None) -> tuple[list[Hit], int]:

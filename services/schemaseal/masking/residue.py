@@ -15,7 +15,9 @@ from itertools import islice
 
 from schemaseal.masking.model import Span
 
-_CODED = re.compile(r"\\++(?:[uU]([0-9a-fA-F]{4})|([nrtbf])|[\"/])|%([2-7][0-9A-Fa-f])|([^\x00-\x7f])", re.DOTALL)
+_CODED = re.compile(
+    r"(?<!\\)\\++(?:[uU]([0-9a-fA-F]{4})|([nrtbf])|[\"/])|%([2-7][0-9A-Fa-f])|([^\x00-\x7f])", re.DOTALL
+)
 _SKIP = re.compile(
     # Own tokens, digests, UUIDs, timestamps and dates.
     r"[A-Z]{3,9}~[A-Z0-9_]{1,32}~[A-Z2-7]{16}"
@@ -73,8 +75,9 @@ def _cards(text: str) -> Iterator[tuple[int, int, str]]:
         for first, piece in enumerate(pieces):
             # A fraction is one piece behind a digit and a point.
             low = 2 if first == 0 and re.fullmatch("[0-9][.]", text[max(0, run.start() - 2) : run.start()]) else 1
+            digits = "".join(part[0][:20] for part in pieces[first : first + low - 1])
             for last in range(first + low, min(len(pieces), first + 19) + 1):
-                digits = "".join(part[0][:20] for part in pieces[first:last])
+                digits += pieces[last - 1][0][:20]
                 if len(digits) > 19:
                     break
                 if len(digits) >= 13 and _card(digits):

@@ -17,7 +17,7 @@ _HIGH = r"[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = r"[dD][c-fC-F][0-9a-fA-F]{2}"
 _JSON_ESCAPE = re.compile(rf"\\(?:u({_HIGH})\\u({_LOW})|u([0-9a-fA-F]{{4}})|(.))", re.DOTALL)
 # Escapes quoted in running text, at any depth: the run of backslashes is one escape.
-_ANY_ESCAPE = re.compile(r"\\++(?:u([0-9a-fA-F]{4})|([\"/nrtbf]))")
+_ANY_ESCAPE = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|([\"/nrtbf]))")
 _PERCENT = re.compile(r"%([2-7][0-9a-fA-F])")
 _HYPHENS = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\ufe58")
 

@@ -83,6 +83,8 @@ class _Comparison:
             self._pair(Pair(self._old.root, self._new.root))
         except NotUnderstood as stop:
             self._found.append(_unknown(stop.code))
+        except (ArithmeticError, RecursionError):  # numbers or nesting beyond what Python can hold
+            self._found.append(_unknown("budget-exceeded"))
         return tuple(self._found)
 
     def _add(self, pair: Pair, code: str, below: str, old: Any = None, new: Any = None) -> None:

@@ -29,10 +29,13 @@ def find_witness(judges: tuple[Judge, Judge], old: Any, new: Any, breaks: Breaks
     if isinstance(accepts, bool) and isinstance(refuses, bool):
         return (0,) if accepts and not refuses else None
     name = below.split("/", 1)[1].replace("~1", "/").replace("~0", "~") if "/" in below else None
-    for guess in _guesses(yes, accepts, refuses, name):
-        value = plain(guess)
-        if no.valid(refuses, value) is False and yes.valid(accepts, value) is True:
-            return (value,)
+    try:
+        for guess in _guesses(yes, accepts, refuses, name):
+            value = plain(guess)
+            if no.valid(refuses, value) is False and yes.valid(accepts, value) is True:
+                return (value,)
+    except (ArithmeticError, TypeError, ValueError, AttributeError, RecursionError):
+        return None  # a guess made from a keyword of an unexpected shape or size
     return None
 
 
