@@ -63,7 +63,8 @@ def vote(who: Person, decision: Any = "approve", change_id: str = "c1", **over: 
 
 
 def run(*events: m.StateEvent, at: datetime = T0) -> tuple[SubjectState, list[m.Output]]:
-    state, outputs = SubjectState(), []
+    state = SubjectState()
+    outputs: list[m.Output] = []
     for event in events:
         state, outputs = m.step(state, event, at)
     return state, outputs

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from schemaseal.contracts.events import Body, SealedPart
+from schemaseal.contracts.timestamps import timestamp
 
 LEAF_LIMIT = 64 * 1024
 VERSION = 1
@@ -31,11 +32,6 @@ class Source:
     topic: str
     partition: int
     offset: int
-
-
-def timestamp(at: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, e.g. `2026-11-23T08:00:00.123Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def build(

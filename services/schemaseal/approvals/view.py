@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from schemaseal.contracts.events import ApprovalRequested, ChangeStatus, Person
-from schemaseal.contracts.leaf import timestamp
+from schemaseal.contracts.timestamps import timestamp
 
 Answer = tuple[bool, str | None]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from schemaseal.contracts.events import ChangeStatus
 from schemaseal.contracts.http import Headers, HttpResponse
-from schemaseal.contracts.leaf import timestamp
+from schemaseal.contracts.timestamps import timestamp
 from schemaseal.registry.dialect import client_error, to_client
 
 JSON = (("content-type", "application/json"),)

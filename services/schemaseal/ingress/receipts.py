@@ -12,7 +12,7 @@ from datetime import datetime
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
-from schemaseal.contracts.leaf import timestamp
+from schemaseal.contracts.timestamps import timestamp
 from schemaseal.sealing.signing import Signer
 
 ALGORITHM = "Ed25519"

@@ -158,7 +158,7 @@ async def _subject_event(runtime: Runtime, table: DurableTable, stream: StreamT[
         runtime.poison = 0
         identity = await _verify(runtime, sealed_token(decoded), at)
         incoming = Incoming(source=source, key=key, at=at, event=decoded, identity=identity)
-        state, outputs = handle(table.state(key), incoming, runtime.context)
+        state, outputs = handle(table.load(key), incoming, runtime.context)
         await runtime.sender().send_all(outputs)
         # A crash here leaves outputs without state: the event comes again and writes the same ids and bytes.
         runtime.crash_point("outputs")
@@ -235,7 +235,7 @@ async def _emit_due(runtime: Runtime, table: DurableTable) -> None:
     if not runtime.indexed:  # after recovery or a rebalance: nothing, or the wrong things, are remembered
         runtime.due.clear()
         for key in list(table.keys()):
-            _schedule(runtime, key, table.state(key))
+            _schedule(runtime, key, table.load(key))
         runtime.indexed = True
     batch = []
     for key, wanted in runtime.due.items():

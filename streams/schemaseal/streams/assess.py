@@ -174,7 +174,9 @@ def _judge(
         raise _Denied("unknown-policy", "streams do not have the policy version that ingress stamped")
     new = operation.body_schema.schema_text if operation.body_schema is not None else None
     old = base.schema_text if base is not None else None
-    difference = diff(old, new) if new is not None and old is not None else None
+    beyond = _beyond_schema(operation, base)
+    comparable = new is not None and old is not None and OTHER_TYPE not in beyond
+    difference = diff(old, new) if comparable and old is not None and new is not None else None
     exposed = findings(_json(old), _json(new)) if new is not None else ()
     facts = Facts(
         operation=operation.name,
@@ -184,23 +186,49 @@ def _judge(
         requester_groups=groups,
         initiator_known=change.requester_kind != "service" or change.initiator is not None,
         first_version=operation.name == "register" and change.base_identity == "none",
-        difference_codes=frozenset(d.code for d in difference.differences) if difference else frozenset(),
-        backward=difference.backward if difference else _without_base(operation, change),
-        forward=difference.forward if difference else _without_base(operation, change),
+        difference_codes=frozenset(beyond) | {d.code for d in (difference.differences if difference else ())},
+        backward="unknown" if beyond else difference.backward if difference else _without_base(operation, change),
+        forward="unknown" if beyond else difference.forward if difference else _without_base(operation, change),
         finding_codes=frozenset(f.code for f in exposed),
         permanent=operation.permanent,
     )
     summary = summarize(difference, exposed, ctx.gate.count)
+    differences = [*({"code": code, "text": text} for code, text in beyond.items()), *summary.differences]
     bodies = list(ctx.gate.request(request))
-    if summary.differences or summary.findings:
-        shown = {"differences": summary.differences, "findings": summary.findings}
-        bodies.append(ctx.gate.json_body("assessment", shown))
-    return _Judged(decide(policy, facts), tuple(bodies), summary.differences, summary.findings, summary.hidden)
+    if differences or summary.findings:
+        bodies.append(ctx.gate.json_body("assessment", {"differences": differences, "findings": summary.findings}))
+    return _Judged(decide(policy, facts), tuple(bodies), differences, summary.findings, summary.hidden)
+
+
+OTHER_TYPE = "schema-type-not-json"
+
+
+def _beyond_schema(operation: Operation, base: Base | None) -> dict[str, str]:
+    """What a registration changes beside the text of its schema, by code: a diff of schemas cannot judge it."""
+    envelope = operation.body_schema
+    if envelope is None:
+        return {}
+    found = {}
+    if envelope.schema_type != "JSON" or (base is not None and base.schema_type not in (None, "JSON")):
+        found[OTHER_TYPE] = "the schema is not a JSON Schema, so it was not compared"
+    if set(envelope.references) != set(base.references if base is not None else ()):
+        found["references-changed"] = "the schema refers to other subjects than before"
+    if envelope.metadata:
+        found["metadata-given"] = "the registration carries metadata"
+    if envelope.rule_set:
+        found["rules-given"] = "the registration carries a rule set"
+    if envelope.tags_changed:
+        found["tags-changed"] = "the registration adds or removes tags"
+    if envelope.schema_id is not None or envelope.version is not None:
+        found["number-given"] = "the registration chooses its own id or version"
+    return found
 
 
 def _without_base(operation: Operation, change: Change) -> Any:
-    """Nothing to compare with: a first version breaks nobody; anything else is not understood."""
-    return "yes" if operation.name == "register" and change.base_identity == "none" else "unknown"
+    """Nothing to compare with: a first version breaks nobody if it can be read; anything else is not understood."""
+    envelope = operation.body_schema
+    first = operation.name == "register" and change.base_identity == "none"
+    return "yes" if first and envelope is not None and _json(envelope.schema_text) is not None else "unknown"
 
 
 def _json(text: str | None) -> Any:

@@ -24,8 +24,9 @@ from schemaseal.contracts.events import (
     TimerDue,
 )
 from schemaseal.contracts.http import HttpMessageError, HttpResponse
-from schemaseal.contracts.leaf import Source, timestamp
+from schemaseal.contracts.leaf import Source
 from schemaseal.contracts.records import Outgoing
+from schemaseal.contracts.timestamps import timestamp
 from schemaseal.contracts.topics import RELEASED, REQUESTED, STATUS
 from schemaseal.core.errors import SealingError
 from schemaseal.core.ids import derived_id

@@ -40,7 +40,7 @@ class DurableTable(faust.Table):  # type: ignore[misc]  # Faust ships no type in
         for future in pending:
             await future
 
-    def state(self, key: bytes) -> SubjectState:
+    def load(self, key: bytes) -> SubjectState:
         """The subject's state; an empty one when nothing is known."""
         raw = self.get(key)
         return SubjectState() if raw is None else codec.decode(SubjectState, raw)
