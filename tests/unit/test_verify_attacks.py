@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from schemaseal.tlog import Checkpoint, format_checkpoint, leaf_hash, sign_note
+from schemaseal.verify import Report, Status, verify_export
+from schemaseal.verify import export_format as fmt
 from tests.unit.verify_export_builder import (
     LOG,
     ORIGIN,
@@ -22,10 +26,6 @@ from tests.unit.verify_export_builder import (
     model,
     uid,
 )
-
-from schemaseal.tlog import Checkpoint, format_checkpoint, leaf_hash, sign_note
-from schemaseal.verify import Report, Status, verify_export
-from schemaseal.verify import export_format as fmt
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 Attack = Callable[[Path], None]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.verify_export_builder import LOG, OTHER_LOG, Model, edit_json_line, make_body, model
 
 from schemaseal.tlog import leaf_hash, root_hash
 from schemaseal.verify import STEPS, Status, verify_export
@@ -21,6 +20,7 @@ from schemaseal.verify.__main__ import main
 from schemaseal.verify.leafcheck import column_differences, parse_leaf
 from schemaseal.verify.report import render
 from schemaseal.verify.tables import Indexes, Repeats, Roots
+from tests.unit.verify_export_builder import LOG, OTHER_LOG, Model, edit_json_line, make_body, model
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 LAST = datetime(2026, 11, 23, 8, 0, 9, 123000, tzinfo=UTC)

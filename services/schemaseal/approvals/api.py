@@ -176,19 +176,29 @@ class Asked:
     decision_id: str
 
 
+def _encodable(text: str) -> bool:
+    """JSON can name a lone surrogate; UTF-8, which is what is sealed, cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 async def _asked(request: Request) -> Asked | str:
     """The decision in the body, or what is wrong with it."""
-    if int(request.headers.get("content-length") or 0) > BODY_LIMIT:
-        return "the body is too large"
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > BODY_LIMIT:  # counted, not believed: a chunked body names no length
+            return "the body is too large"
     try:
-        body = json.loads(await request.body())
-    except ValueError:
+        body = json.loads(bytes(raw))
+    except (ValueError, RecursionError):
         return "the body is not JSON"
     if not isinstance(body, dict) or body.get("decision") not in DECISIONS:
         return f"`decision` is one of {', '.join(DECISIONS)}"
     reason, decision_id = body.get("reason"), body.get("decision_id", new_id())
     if reason is not None and (not isinstance(reason, str) or len(reason) > REASON_LIMIT):
         return f"`reason` is a text of at most {REASON_LIMIT} characters"
+    if reason is not None and not _encodable(reason):
+        return "`reason` holds half a surrogate pair, which is no character"
     try:
         commitment, decision_id = bytes.fromhex(body["commitment"]), str(uuid.UUID(decision_id))
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -7,8 +7,10 @@ import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from schemaseal.cli.output import console, emit, explained, fail
@@ -30,11 +32,20 @@ def _token(token_file: Path | None) -> str:
         token = token_file.read_text("utf-8").strip() if token_file else os.environ.get("SCHEMASEAL_TOKEN", "")
     except OSError as error:
         raise SchemasealError(f"the token file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SchemasealError("the token file holds no token: it is not text") from error
     if not token:
         raise SchemasealError(
             "no access token", hint="set SCHEMASEAL_TOKEN or --token-file; locally: schemaseal token bob"
         )
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise SchemasealError("the access token is not one: it has characters that no token has")
     return token
+
+
+def _of(change_id: str) -> str:
+    """The path of a change. An id that somebody pasted is one segment, whatever is in it."""
+    return f"/v1/changes/{quote(change_id, safe='')}"
 
 
 def _call(url: str, token_file: Path | None, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -45,14 +56,21 @@ def _call(url: str, token_file: Path | None, method: str, path: str, body: Any =
         answer = httpx.request(
             method, url.rstrip("/") + path, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=60
         )
+    except httpx.InvalidURL as error:
+        raise SchemasealError(
+            f"the decisions API at {url}: this is no address ({error})", hint="set SCHEMASEAL_DECISIONS_URL"
+        ) from error
     except httpx.HTTPError as error:
         raise SchemasealError(
             f"the decisions API at {url} does not answer ({type(error).__name__})", hint="set SCHEMASEAL_DECISIONS_URL"
         ) from error
     try:
-        return answer.status_code, answer.json()
+        value = answer.json()
     except ValueError as error:
         raise SchemasealError(f"the decisions API at {url} gave no JSON ({answer.status_code})") from error
+    if not isinstance(value, dict):
+        raise SchemasealError(f"the decisions API at {url} gave no JSON object ({answer.status_code})")
+    return answer.status_code, value
 
 
 def _ok(status: int, body: Any, as_json: bool) -> Any:
@@ -77,7 +95,7 @@ def list_changes(
     as_json: Json = False,
 ) -> None:
     """Changes that were put before people."""
-    query = f"?state={state}" if state else ""
+    query = f"?state={quote(state, safe='')}" if state else ""
     changes = _ok(*_call(url, token_file, "GET", f"/v1/changes{query}"), as_json)["changes"]
     if as_json:
         emit(changes)
@@ -86,7 +104,7 @@ def list_changes(
     for name in ("change", "state", "operation", "subject", "requester", "initiator", "approvals"):
         table.add_column(name, overflow="fold")
     for change in changes:
-        table.add_row(
+        row = (
             change["change_id"],
             change["state"],
             change["operation"],
@@ -95,6 +113,7 @@ def list_changes(
             _name(change["initiator"]),
             f"{change['approvals']} of {change['required']}",
         )
+        table.add_row(*map(escape, row))  # names are chosen by others: shown, never read as markup
     console.print(table)
 
 
@@ -102,7 +121,7 @@ def list_changes(
 @explained
 def show(change_id: ChangeId, url: Url = DEFAULT_URL, token_file: TokenFile = None, as_json: Json = False) -> None:
     """One change as an approver sees it: who, why, differences, findings. Values are masked."""
-    change = _ok(*_call(url, token_file, "GET", f"/v1/changes/{change_id}"), as_json)
+    change = _ok(*_call(url, token_file, "GET", _of(change_id)), as_json)
     if as_json:
         emit(change)
         return
@@ -110,7 +129,9 @@ def show(change_id: ChangeId, url: Url = DEFAULT_URL, token_file: TokenFile = No
 
 
 def _render(change: dict[str, Any]) -> None:
-    console.print(f"[bold]{change['operation']}[/bold] {change['subject'] or ''}  [{change['state']}]", markup=True)
+    console.print(
+        f"[bold]{escape(change['operation'])}[/bold] " + escape(f"{change['subject'] or ''}  [{change['state']}]")
+    )
     console.print(f"  requester   {_name(change['requester'])}", markup=False)
     if change["initiator"]:
         console.print(f"  initiator   {_name(change['initiator'])}", markup=False)
@@ -136,7 +157,7 @@ def _render(change: dict[str, Any]) -> None:
 def _decide(
     decision: str, change_id: str, reason: str | None, url: str, token_file: Path | None, as_json: bool
 ) -> None:
-    change = _ok(*_call(url, token_file, "GET", f"/v1/changes/{change_id}"), as_json)
+    change = _ok(*_call(url, token_file, "GET", _of(change_id)), as_json)
     if not as_json and decision == "approve":
         _render(change)
     body = {
@@ -145,10 +166,15 @@ def _decide(
         "reason": reason,
         "decision_id": new_id(),
     }
-    path = f"/v1/changes/{change_id}/decisions"
+    path = _of(change_id) + "/decisions"
     outcome = _ok(*_call(url, token_file, "POST", path, body), as_json)
     if as_json:
         emit(outcome)
+        return
+    if "accepted" not in outcome:
+        console.print(
+            f"{decision}: recorded, and not judged yet; see `schemaseal change show {change_id}`", markup=False
+        )
         return
     counted = outcome.get("approvals", 0)
     console.print(f"{decision}: counted; the change is now {outcome['state']} ({counted} of {change['required']})")
@@ -207,7 +233,7 @@ def watch(
     deadline = time.monotonic() + timeout
     state = ""
     while time.monotonic() < deadline:
-        change = _ok(*_call(url, token_file, "GET", f"/v1/changes/{change_id}"), as_json)
+        change = _ok(*_call(url, token_file, "GET", _of(change_id)), as_json)
         if change["state"] != state:
             state = change["state"]
             typer.echo(json.dumps({"state": state}) if as_json else state)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import anyio
 import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
@@ -34,9 +35,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from schemaseal.devstack.engine import DATABASE, Engine, EngineError
-from schemaseal.devstack.guard import FORMATS, QueryRefused, check_select, single
+from schemaseal.devstack.guard import FORMATS, QueryRefused, check_select, explainable, single
 
 Role = Literal["admin", "writer", "auditor"]
+READERS = 8  # audit queries at a time; more wait
 KEPT = ("PATH", "LANG", "TMPDIR")
 # Of the request's parameters these travel with a query and change nothing about it.
 TRANSPORT = frozenset(
@@ -105,6 +107,8 @@ class Endpoint:
 
     def __init__(self, engine: Engine, users: Users) -> None:
         self._engine, self._users = engine, users
+        # Threads of their own, so that any number of slow audit queries leaves some for an insert.
+        self._readers = anyio.CapacityLimiter(READERS)
 
     def app(self) -> Starlette:
         async def ping(_request: Request) -> Response:
@@ -125,7 +129,8 @@ class Endpoint:
                 data = await anyio.to_thread.run_sync(self._insert, role, request, insert, body)
             else:
                 query = _query(request, body)
-                data = await anyio.to_thread.run_sync(self._query, role, query)
+                limiter = self._readers if role == "auditor" else None
+                data = await anyio.to_thread.run_sync(self._query, role, query, limiter=limiter)
         except QueryRefused as refused:
             return _error(403, 497, f"refused: {refused}")
         except EngineError as error:
@@ -151,7 +156,7 @@ class Endpoint:
             raise QueryRefused(f"{TOKEN_SETTING} may hold letters, digits and ./:_-")
         _no_settings(request, TRANSPORT | {TOKEN_SETTING})
         table = found["table"].decode()
-        if f"{DATABASE}.{table}" not in self._engine.allowed(views_only=False).tables:
+        if table.startswith("_") or f"{DATABASE}.{table}" not in self._engine.allowed(views_only=False).tables:
             raise QueryRefused(f"{table} is not a table of {DATABASE}")
         self._engine.insert(table, found["columns"].decode(), body[found.end() :], token)
         return b""
@@ -163,7 +168,7 @@ class Endpoint:
                 raise QueryRefused("INFILE and OUTFILE are not allowed")
             return self._engine.run(statement, query.parameters, query.fmt)
         allowed = self._engine.allowed(views_only=role == "auditor")
-        check_select(self._engine.explain(statement, query.parameters), allowed)
+        check_select(self._engine.explain(explainable(statement), query.parameters), allowed)
         # The writer's client must see that it may send a deduplication token, so its session is not readonly.
         return self._engine.run(statement, query.parameters, query.fmt, readonly=role == "auditor")
 

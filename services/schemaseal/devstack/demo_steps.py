@@ -24,7 +24,6 @@ from schemaseal.core.ids import new_id, subject_key
 from schemaseal.devstack import orders
 from schemaseal.devstack.deployment import TARGET
 from schemaseal.devstack.leaksearch import search
-from schemaseal.devstack.registry import DirectRegistry
 from schemaseal.devstack.story import Stack, until
 from schemaseal.sealing.box import seal
 from schemaseal.sealing.keys import PublicKeys
@@ -64,7 +63,7 @@ def first_version(story: Story) -> list[str]:
     text = orders.order_v1_text()
     schema = Schema(text, "JSON")
     story.ids["v1"] = client.register_schema(SUBJECT, schema)
-    direct = DirectRegistry(stack.deployment)
+    direct = stack.direct()
     stored = direct.schema_text(SUBJECT, "latest")
     again = stack.registry_client(stack.person("alice")).register_schema(SUBJECT, schema)
     small = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}}
@@ -128,9 +127,7 @@ def high_risk(story: Story) -> list[str]:
     lines.append(
         check(shown.returncode == 0 and not leaked, "bob sees the difference and the findings, not the values")
     )
-    lines.append(
-        check(DirectRegistry(stack.deployment).versions(SUBJECT) == [1], "the registry still has version 1 only")
-    )
+    lines.append(check(stack.direct().versions(SUBJECT) == [1], "the registry still has version 1 only"))
     approved = stack.cli("change", "approve", change["change_id"], "--reason", "agreed in review", token=bob)
     lines.append(check(approved.returncode == 0, f"bob approves with the CLI{_why(approved)}"))
     repeated = stack.background(lambda: stack.registry_client(stack.person("alice")).register_schema(SUBJECT, schema))
@@ -138,7 +135,7 @@ def high_risk(story: Story) -> list[str]:
     lines.append(
         check(isinstance(story.ids["v2"], int), f"alice's client, repeating its call, gets id {story.ids['v2']}")
     )
-    direct = DirectRegistry(stack.deployment)
+    direct = stack.direct()
     lines.append(
         check(
             direct.versions(SUBJECT) == [1, 2] and direct.schema_text(SUBJECT, "2") == orders.order_v2_text(),
@@ -172,7 +169,7 @@ def rejected_delete(story: Story) -> list[str]:
             isinstance(answer, SchemaRegistryError) and reason in answer.error_message,
             f"the client gets the reason: {getattr(answer, 'error_message', answer)}",
         ),
-        check(DirectRegistry(stack.deployment).versions(SUBJECT) == [1, 2], "the registry still has the subject"),
+        check(stack.direct().versions(SUBJECT) == [1, 2], "the registry still has the subject"),
     ]
 
 
@@ -201,7 +198,7 @@ def refused_calls(story: Story) -> list[str]:
     lines.append("each is in the evidence")
     lines.append(
         check(
-            DirectRegistry(stack.deployment).versions(SUBJECT) == [1, 2],
+            stack.direct().versions(SUBJECT) == [1, 2],
             "a hand-made message on changes.released is refused by the applier, and recorded",
         )
     )

@@ -278,7 +278,7 @@ def _write_settings(deployment: Deployment) -> None:
         "public_keys": str(data / "public" / "keys.json"),
         "mask_key_id": mask_kid,
         "ingress": {"port": ports.ingress, "hold_default_seconds": 5},
-        "applier": {"port": ports.applier},
+        "applier": {"port": ports.applier, "send_timeout_seconds": 10},
         "decisions": {"port": ports.decisions},
         "streams": {"port": ports.streams},
         "evidence": {"port": ports.evidence},

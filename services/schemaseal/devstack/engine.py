@@ -54,6 +54,8 @@ class Engine:
         connection = chdb.connect(self._path)  # type: ignore[no-untyped-call]
         try:
             connection.query(f"USE {DATABASE}")
+            # The engine's default lets SELECT be left out, which would make an expression of `EXPLAIN AST …`.
+            connection.query("SET implicit_select = 0")
             yield connection
         finally:
             connection.close()
@@ -66,7 +68,7 @@ class Engine:
             return _query(connection, statement, fmt, parameters)
 
     def explain(self, statement: str, parameters: dict[str, str]) -> str:
-        """The engine's own parse of one statement (see `guard.single`), as text."""
+        """The engine's own parse of one statement (see `guard.explainable`), as text."""
         # TSVRaw: nothing is escaped on the way, so what is checked is what the parser saw.
         return self.run(f"EXPLAIN AST {statement}", parameters, "TSVRaw", readonly=True).decode("utf-8", "replace")
 

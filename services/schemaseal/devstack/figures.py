@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
-from schemaseal.devstack.registry import CONTENT_TYPE, DirectRegistry
+from schemaseal.devstack.registry import CONTENT_TYPE
 from schemaseal.devstack.story import Stack
 
 
@@ -47,7 +47,7 @@ def _time(count: int, call: Callable[[int], None]) -> list[float]:
 
 def path_figures(stack: Stack, count: int) -> list[dict[str, Any]]:
     """First versions of new subjects, sequentially, through ingress and directly, in one run."""
-    direct = DirectRegistry(stack.deployment)
+    direct = stack.direct()
     token = stack.person("alice")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": CONTENT_TYPE}
     with httpx.Client(base_url=stack.deployment.ingress_url, headers=headers, timeout=60) as http:

@@ -46,10 +46,11 @@ def prepare(jars: Path, data: Path, *, port: int, controller_port: int, message_
     text = server_properties(data=data, port=port, controller_port=controller_port, message_limit=message_limit)
     properties.write_text(text, "utf-8")
     if not (data / "meta.properties").exists():
+        # May begin with a hyphen, so it is written in one word with its option.
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [
             *_java(jars, "-Xmx128m", "-XX:TieredStopAtLevel=1"),
-            "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties),
+            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:

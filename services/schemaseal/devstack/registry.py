@@ -32,6 +32,9 @@ class DirectRegistry:
         answer.raise_for_status()
         self._http = httpx.Client(timeout=30, headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
 
+    def close(self) -> None:
+        self._http.close()
+
     def versions(self, subject: str) -> list[int]:
         answer = self._http.get(f"{self._url}/subjects/{quote(subject, safe='')}/versions")
         if answer.status_code == 404:

@@ -20,6 +20,7 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from schemaseal.devstack.deployment import Deployment, Ports, open_deployment
+from schemaseal.devstack.registry import DirectRegistry
 from schemaseal.devstack.tokens import fetch_client_token, fetch_token
 
 T = TypeVar("T")
@@ -44,13 +45,13 @@ def until(what: str, probe: Callable[[], T | None], seconds: float = 30.0, every
 
 @dataclass(slots=True)
 class Stack:
-    """`schemaseal up` as a child process, and what a person needs to use it."""
+    """A running stack (usually `schemaseal up` as a child process), and what a person needs to use it."""
 
     deployment: Deployment
-    process: subprocess.Popen[bytes]
-    output: Path
+    process: subprocess.Popen[bytes] | None = None
     tokens: list[str] = field(default_factory=list)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
+    _opened: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def status(self) -> dict[str, Any]:
         """What `up` wrote when everything was ready: start-up seconds and pid of every part."""
@@ -82,7 +83,7 @@ class Stack:
 
     def registry_client(self, token: str) -> SchemaRegistryClient:
         """The unmodified Confluent client, pointed at ingress with somebody's own token."""
-        return SchemaRegistryClient(
+        client = SchemaRegistryClient(
             {
                 "url": self.deployment.ingress_url,
                 "bearer.auth.credentials.source": "STATIC_TOKEN",
@@ -92,6 +93,12 @@ class Stack:
                 "timeout": 60,
             }
         )
+        self._opened.enter_context(client)
+        return client
+
+    def direct(self) -> DirectRegistry:
+        """The registry itself, around the gateway."""
+        return self._opened.enter_context(contextlib.closing(DirectRegistry(self.deployment)))
 
     def background(self, call: Callable[[], T]) -> Future[T | BaseException]:
         """Run a call that will be held; its result is the value or the exception."""
@@ -148,6 +155,9 @@ class Stack:
     def stop(self, seconds: float = 60) -> int:
         """End the stack as Ctrl-C would; returns its exit code."""
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self._opened.close()
+        if self.process is None:
+            return 0
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -190,7 +200,7 @@ def start_stack(
                 process.kill()
             raise StackFailed("the local stack did not start:\n" + "\n".join(lines[-15:]))
         time.sleep(0.05)
-    return Stack(deployment, process, output)
+    return Stack(deployment, process)
 
 
 @contextlib.contextmanager

@@ -106,6 +106,7 @@ class Supervisor:
     grace_seconds: float = 8.0
     running: dict[str, _Running] = field(default_factory=dict)
     _stopping: bool = False
+    _expected: set[str] = field(default_factory=set)
     _died: asyncio.Event = field(default_factory=asyncio.Event)
     _watchers: set[asyncio.Task[None]] = field(default_factory=set)
     _failure: StackError | None = None
@@ -168,6 +169,7 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+        self._expected.discard(child.name)
         running = _Running(child, process, time.monotonic())
         self.running[child.name] = running
         watcher = asyncio.create_task(self._watch(running))
@@ -193,7 +195,9 @@ class Supervisor:
 
     async def _watch(self, running: _Running) -> None:
         await running.process.wait()
-        if not self._stopping and self.running.get(running.child.name) is running and self._failure is None:
+        name = running.child.name
+        wanted = self._stopping or name in self._expected or self.running.get(name) is not running
+        if not wanted and self._failure is None:
             self._failure = self._dead(running)
             self._died.set()
 
@@ -213,20 +217,34 @@ class Supervisor:
             os.killpg(running.process.pid, signal.SIGKILL)
         await running.process.wait()
 
+    async def ended(self, name: str, seconds: float) -> int:
+        """Wait until one child ends by itself, on purpose; returns its exit code. Raises `TimeoutError`."""
+        running = self.running[name]
+        self._expected.add(name)
+        code = await asyncio.wait_for(running.process.wait(), seconds)
+        self.running.pop(name)
+        return code
+
     async def stop(self) -> None:
-        """End all children, last started first: asked, then made."""
+        """End all children: first those that need others, then the rest; asked, then made."""
         self._stopping = True
-        for running in reversed(list(self.running.values())):
+        dependent = [running for running in self.running.values() if running.child.after]
+        await self._end(dependent)
+        await self._end([running for running in self.running.values() if not running.child.after])
+        self.running.clear()
+
+    async def _end(self, wave: Sequence[_Running]) -> None:
+        for running in wave:
             if running.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(running.process.pid, signal.SIGTERM)
-        waiting = [asyncio.create_task(r.process.wait()) for r in self.running.values()]
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=self.grace_seconds)
-            for running in self.running.values():
-                if running.process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(running.process.pid, signal.SIGKILL)
-            if late:
-                await asyncio.wait(late, timeout=5)
-        self.running.clear()
+        waiting = [asyncio.create_task(running.process.wait()) for running in wave]
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=self.grace_seconds)
+        for running in wave:
+            if running.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.process.pid, signal.SIGKILL)
+        if late:
+            await asyncio.wait(late, timeout=5)

@@ -169,7 +169,7 @@ class EvidenceService:
         newest: bytes | None = None
         deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
-            for message in reader.consume(500, timeout=1.0):
+            for message in reader.consume(500, timeout=0.05):
                 error = message.error()
                 if error is None:
                     newest = message.value()

@@ -80,7 +80,7 @@ def waiting_text(change_id: str, status: ChangeStatus | None, view: View) -> str
         text += f", until {timestamp(status.expires_at)}"
     page = f" or on {view.page_url.rstrip('/')}/changes/{change_id}" if view.page_url else ""
     return (
-        f"{text}. Somebody other than the requester approves with `schemaseal approve {change_id}`{page}. "
+        f"{text}. Somebody other than the requester approves with `schemaseal change approve {change_id}`{page}. "
         "Then repeat this call to get the answer."
     )
 

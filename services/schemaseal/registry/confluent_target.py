@@ -129,7 +129,12 @@ class ConfluentTarget:
     async def _versions(self, subject: str, *, deleted: bool = False) -> tuple[int, ...]:
         query = "deleted=true" if deleted else ""
         response = await self.wire.ask("GET", subject_path(subject, "versions"), query)
-        return _numbers(response) if response.status == 200 else ()
+        if response.status == 404:
+            return ()
+        numbers = _numbers(response) if response.status == 200 else None
+        if numbers is None:  # never taken for "nothing is left"
+            raise TargetRefused(f"the target answered {response.status} when asked for the versions of a subject")
+        return numbers
 
     async def _setting(self, setting: str, subject: str | None) -> Base:
         path = f"/{setting}" + (f"/{encode(subject)}" if subject is not None else "")
@@ -236,12 +241,15 @@ class ConfluentTarget:
         return stored
 
 
-def _numbers(response: HttpResponse) -> tuple[int, ...]:
+def _numbers(response: HttpResponse) -> tuple[int, ...] | None:
+    """The list of whole numbers that the answer is, or None when it is something else."""
     try:
         value = json.loads(response.body)
     except ValueError:
-        return ()
-    return tuple(item for item in value if isinstance(item, int)) if isinstance(value, list) else ()
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        return None
+    return tuple(value)
 
 
 def _references(value: Any) -> tuple[Reference, ...]:

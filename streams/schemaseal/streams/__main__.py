@@ -36,7 +36,7 @@ async def run(settings: Settings) -> None:
         health = HealthServer(
             settings.streams.host,
             settings.streams.port,
-            lambda: app.tables.recovery.completed.is_set() and not app.rebalancing and not app.in_recovery,
+            lambda: app.settled and not app.rebalancing and not app.in_recovery,
         )
         await health.start()
         try:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import faust
 from faust.types import EventT, StreamT
 from prometheus_client import Counter, Histogram
 
@@ -35,6 +34,7 @@ from schemaseal.identity.verifier import Refusal, TokenVerifier, Verified
 from schemaseal.sealing.box import open_sealed
 from schemaseal.streams.acts import act_entry, quarantine_entry
 from schemaseal.streams.context import Context
+from schemaseal.streams.faust_app import App
 from schemaseal.streams.pipeline import Incoming, due_at, handle, sealed_token
 from schemaseal.streams.table import DurableTable
 
@@ -71,10 +71,10 @@ class Runtime:
         return self.producer
 
 
-def create_app(runtime: Runtime) -> tuple[faust.App, DurableTable]:
+def create_app(runtime: Runtime) -> tuple[App, DurableTable]:
     """The app and its table of subjects."""
     settings = runtime.settings
-    app = faust.App(
+    app = App(
         f"schemaseal-streams-{settings.deployment}",
         broker=f"kafka://{settings.kafka.bootstrap}",
         store="memory://",

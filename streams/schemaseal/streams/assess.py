@@ -104,7 +104,11 @@ def assess(event: ChangeIntercepted, identity: Verified | Refusal | None, at: da
 
 
 def reassess(change: Change, base: SealedPart | None, base_identity: str, ctx: Context) -> Assessment:
-    """The same request against the base that the target has now; what policy says then."""
+    """The same request against the base that the target has now; what policy says then.
+
+    The requester's groups are not kept. A policy that asks for them cannot be asked again, so its `allow` does
+    not count: a rule that held the change because of its sender would no longer match.
+    """
     moved = replace(change, base=base, base_identity=base_identity)
     try:
         request = _request(change.request, ctx)
@@ -112,7 +116,11 @@ def reassess(change: Change, base: SealedPart | None, base_identity: str, ctx: C
         judged = _judge(moved, request, operation, _base(base, ctx), (), ctx)
     except _Denied:
         return Assessment(moved, "deny")
-    return _finish(moved, judged, change.requested_at, ctx, reason=None, identity="", groups=())
+    again = _finish(moved, judged, change.requested_at, ctx, reason=None, identity="", groups=())
+    enforced = again.verdict == "allow" and ctx.targets[change.target].mode == "enforce"
+    if enforced and any(rule.when.requester_groups for rule in ctx.policies[change.policy_sha256].rules):
+        return replace(again, verdict="require")
+    return again
 
 
 def _identity_label(identity: Verified | Refusal | None) -> str:

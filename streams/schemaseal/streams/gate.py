@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from schemaseal.contracts import leaf
@@ -29,6 +30,8 @@ READABLE_HEADERS = frozenset(
     {"content-type", "accept", "user-agent", "prefer", "schemaseal-reason", "content-encoding"}
 )
 JSON = "application/json"
+FACT_LIMIT = 2048
+TYPE_LIMIT = 128
 # A digest in hex, a UUID, a timestamp: forms in which no person's value can stand.
 _MACHINE = re.compile(
     r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -58,21 +61,27 @@ class Gate:
         """A short text masked; None stays None."""
         if text is None:
             return None
-        masked, _ = mask_text(text, self.rules, self.keys)
-        return masked
+        return self.count(text)[0]
 
     def count(self, text: str) -> tuple[str, int]:
         """A text masked, and how many values were hidden in it."""
+        # JSON can name half a character, which no UTF-8 can hold: one schema must not stop the worker.
+        text = text.encode("utf-8", "replace").decode()
         masked, manifest = mask_text(text, self.rules, self.keys)
         return masked, manifest.hidden
 
     def body(self, name: str, content: bytes, media_type: str) -> MaskedBody:
         """A body masked as its media type says; looked at again; a stub where anything is left."""
         masked = mask(content, media_type, self.rules, self.keys)
-        content_type = media_type if masked.manifest.stub is None else JSON
+        content_type = self._type(media_type) if masked.manifest.stub is None else JSON
         if residue(masked.body):
             return self.stub(name, content, "residue")
         return MaskedBody(name, content_type, masked.body, masked.manifest.hidden)
+
+    def _type(self, media_type: str) -> str:
+        """A media type as it may stand in a leaf: clients write it, so it is a text like any other."""
+        shown = self.text(media_type) or ""
+        return shown if len(shown) <= TYPE_LIMIT else "application/octet-stream"
 
     def stub(self, name: str, content: bytes, reason: str) -> MaskedBody:
         """What stands for content that must not be shown: its size and a keyed digest."""
@@ -81,7 +90,7 @@ class Gate:
         return MaskedBody(name, JSON, json.dumps(stub).encode(), 1)
 
     def json_body(self, name: str, value: Any) -> MaskedBody:
-        return self.body(name, json.dumps(value, ensure_ascii=False).encode(), JSON)
+        return self.body(name, json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), JSON)
 
     def request(self, request: HttpRequest) -> list[MaskedBody]:
         """Head and body of a request, masked."""
@@ -128,20 +137,29 @@ class Gate:
         sealed: tuple[SealedPart, ...] = (),
         people: tuple[Person | Actor | None, ...] = (),
     ) -> Outgoing:
-        """The record for the evidence topic. Facts are masked as JSON here, whoever made them."""
+        """The record for the evidence topic. Facts are masked as JSON here, whoever made them.
+
+        Where they are too long for a leaf, the long ones stand in a body `facts`, and `in_body` names them.
+        """
         finished = [(body.name, self._finish(leaf_id, body)) for body in bodies or []]
         masked_facts = self._facts(facts)
-        data = leaf.build(
+        build = partial(
+            leaf.build,
             leaf_id=leaf_id,
             kind=kind,
             at=at,
             source=source,
-            facts=masked_facts,
             target=target,
             change_id=change_id,
-            bodies=tuple(finished),
             sealed=sealed,
         )
+        try:
+            data = build(facts=masked_facts, bodies=tuple(finished))
+        except leaf.LeafTooLarge:
+            short = {key: value for key, value in masked_facts.items() if len(json.dumps(value)) <= FACT_LIMIT}
+            moved = {key: value for key, value in masked_facts.items() if key not in short}
+            finished.append(("facts", self._finish(leaf_id, self.json_body("facts", moved))))
+            data = build(facts=short | {"in_body": list(moved)}, bodies=tuple(finished))
         names = {
             (person.iss, person.sub): Person(iss=person.iss, sub=person.sub, name=self.text(person.name))
             for person in people
@@ -164,7 +182,7 @@ class Gate:
             if isinstance(value, str):
                 return value if _MACHINE.fullmatch(value) else self.text(value)
             if isinstance(value, dict):
-                return {key: walk(item) for key, item in value.items()}
+                return {self.text(key): walk(item) for key, item in value.items()}
             if isinstance(value, list | tuple):
                 return [walk(item) for item in value]
             return value

@@ -267,8 +267,9 @@ def _note(output: machine.Note, turn: _Turn) -> Outgoing:
         facts |= _assessed_facts(change, turn.assessments[change.change_id])
     elif output.kind == "change.rebased":
         bodies = list(turn.assessments[change.change_id].bodies)
+    place = (source.topic, str(source.offset)) if output.kind in _RECURRING else ()
     return turn.ctx.gate.entry(
-        leaf_id=derived_id("leaf", change.change_id, output.kind, output.discriminator),
+        leaf_id=derived_id("leaf", change.change_id, output.kind, output.discriminator, *place),
         kind=output.kind,
         at=turn.incoming.at,
         source=source,
@@ -281,6 +282,8 @@ def _note(output: machine.Note, turn: _Turn) -> Outgoing:
     )
 
 
+# Steps that one change can take twice with the same discriminator: without the position, two entries of one id.
+_RECURRING = ("change.unresolved", "change.rebased")
 _CARRIER: dict[type[Any], tuple[str, ...]] = {
     ChangeIntercepted: ("change.assessed", "change.attached"),
     ApprovalDecided: ("change.decided",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Literal
 
@@ -88,9 +89,11 @@ class _Pump:
                     calls, self.calls = self.calls, []
                 for call in calls:
                     call()
-                batch = self._consumer.consume(200, timeout=0.02) if not calls else []
-                if not batch:
+                # `consume` waits for a full batch or its whole time-out, so wait for one and take what is there.
+                first = self._consumer.poll(0.05) if not calls else None
+                if first is None:
                     continue
+                batch = [first, *self._consumer.consume(199, timeout=0)]
                 while not self._room.acquire(timeout=0.2):
                     if self._stopping.is_set():
                         return
@@ -314,8 +317,14 @@ def read_to_end(
         numbers = list(partitions) if partitions is not None else partitions_of(consumer, topic)
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
         open_partitions, records = set(numbers), []
+        quiet_until = time.monotonic() + _TIMEOUT
         while open_partitions:
-            for message in consumer.consume(500, timeout=_TIMEOUT):
+            messages = consumer.consume(500, timeout=0.05)
+            if messages:
+                quiet_until = time.monotonic() + _TIMEOUT
+            elif time.monotonic() > quiet_until:
+                raise ConsumerFailed(f"reading {topic} to its end took too long: the broker sends nothing")
+            for message in messages:
                 error = message.error()
                 if error is None:
                     records.append(_record(message))
