@@ -366,6 +366,16 @@ def test_the_same_change_under_two_offsets_counts_once() -> None:
     assert subject.state.changes == before
 
 
+def test_an_event_that_was_handled_is_known_by_its_position() -> None:
+    """An attached request heard again would be told again; its position says that it was."""
+    subject = pending()
+    incoming = subject.incoming(intercepted("change-2", register(NARROWER)), Verified(ALICE))
+    once, outputs = handle(subject.state, incoming, subject.ctx)
+    assert statuses(outputs)
+    assert handle(once, incoming, subject.ctx) == (once, [])
+    assert bytes_of(handle(subject.state, incoming, subject.ctx)[1]) == bytes_of(outputs)
+
+
 # ---------------------------------------------------------------- a base that moves
 
 

@@ -29,7 +29,11 @@ class App(faust.App):  # type: ignore[misc]  # Faust's annotations are left out
 
     async def _seek_again(self) -> None:
         try:
-            await self.consumer.perform_seek()
+            committed = await self.consumer.seek_to_committed()
+            ours = {tp: at for tp, at in committed.items() if tp.topic not in self.tables.changelog_topics}
+            # Without a committed offset that call leaves a partition where it stands.
+            first = await self.consumer.earliest_offsets(*[tp for tp, at in ours.items() if not at])
+            await self.consumer.seek_wait({tp: at or first[tp] for tp, at in ours.items()})
         except Exception as error:  # noqa: BLE001 - without it events may hang, so the worker must not go on
             await self.crash(error)
         else:
