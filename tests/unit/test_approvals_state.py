@@ -240,6 +240,15 @@ def test_expires_only_by_record_time() -> None:
     assert only(state).state == m.EXPIRED
 
 
+def test_what_was_applied_is_joined_only_until_something_else_is() -> None:
+    first = replace(change("a1"), state=m.APPLIED, closed_at=T0, attach_key=b"set A")
+    later = replace(change("b1"), state=m.APPLIED, closed_at=T0 + timedelta(minutes=1), attach_key=b"set B")
+    at, window = T0 + timedelta(minutes=2), timedelta(minutes=10)
+    assert m.attach_to(SubjectState(changes=(first,)), b"set A", at, window) is first
+    assert m.attach_to(SubjectState(changes=(first, later)), b"set A", at, window) is None
+    assert m.attach_to(SubjectState(changes=(first, later)), b"set B", at, window) is later
+
+
 def test_the_same_request_attaches() -> None:
     state, _ = run(m.Assessed(change()))
     found = m.attach_to(state, b"c1", T0, timedelta(minutes=10))

@@ -51,7 +51,7 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_service_can_be_started(compose: dict[str, Any]) -> None:
-    assert set(ours(compose)) == {"topics", "ingress", "streams", "applier", "decisions", "evidence"}
+    assert set(ours(compose)) == {"topics", "genesis", "ingress", "streams", "applier", "decisions", "evidence"}
     for name, service in compose["services"].items():
         assert service.get("image") or service.get("build"), name
         if "build" in service:
@@ -73,7 +73,7 @@ def test_who_is_waited_for_as_healthy_says_when_it_is(compose: dict[str, Any]) -
 
 
 def test_anchors_resolve_to_the_hardened_shape(compose: dict[str, Any]) -> None:
-    for name in set(ours(compose)) - {"topics"}:
+    for name in set(ours(compose)) - {"topics", "genesis"}:
         service = compose["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -128,12 +128,12 @@ def test_settings_are_where_the_services_look(compose: dict[str, Any], settings:
     for name, service in ours(compose).items():
         places = mounts(service)
         assert places[environment["SCHEMASEAL_CONFIG"]] == "./infra/docker/schemaseal.yaml"
-        secrets_of = {"topics": "operator"}.get(name, name)
+        secrets_of = {"topics": "operator", "genesis": "operator"}.get(name, name)
         assert places[str(settings.secrets)] == f"./secrets/{secrets_of}"
         assert str(settings.secrets) == environment["SCHEMASEAL_SECRETS"]
         assert str(settings.policy_file.parent) in places
         assert str(settings.public_keys.parent) in places
-        if name != "topics":
+        if name not in ("topics", "genesis"):
             assert places[str(settings.state)] == name
 
 

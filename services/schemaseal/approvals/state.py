@@ -188,14 +188,18 @@ def step(state: SubjectState, event: StateEvent, at: datetime) -> Step:
 def attach_to(state: SubjectState, attach_key: bytes, at: datetime, window: timedelta) -> Change | None:
     """The change that the same request by the same identity joins: open, or closed within the window.
 
-    An applied change is not joined once closed: the registry itself answers a repeat of it.
+    An applied change is joined only while nothing else was applied since: afterwards the same request means
+    something else (set A, set B, set A again).
     """
+    last_applied = max((c.closed_at for c in state.changes if c.state == APPLIED and c.closed_at), default=None)
     for change in reversed(state.changes):
         if change.attach_key != attach_key:
             continue
         if change.state in OPEN:
             return change
-        if change.closed_at is not None and at - change.closed_at < window and change.state != SUPERSEDED:
+        if change.closed_at is None or at - change.closed_at >= window or change.state == SUPERSEDED:
+            continue
+        if change.state != APPLIED or change.closed_at == last_applied:
             return change
     return None
 

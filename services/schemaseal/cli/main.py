@@ -20,6 +20,7 @@ app.command("verify")(verify.verify)
 app.command("up")(stack.up)
 app.command("token")(stack.token)
 app.command("topics")(stack.topics)
+app.command("genesis")(stack.genesis)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from schemaseal.core.errors import SchemasealError
 
@@ -26,14 +27,10 @@ def emit(value: Any) -> None:
 
 def fail(sentence: str, hint: str = "", code: int = 1) -> NoReturn:
     """End with a sentence and what to do."""
-    problems.print(f"[bold red]schemaseal:[/bold red] {_plain(sentence)}")
+    problems.print(f"[bold red]schemaseal:[/bold red] {escape(sentence)}")
     if hint:
-        problems.print(f"  {_plain(hint)}")
+        problems.print(f"  {escape(hint)}")
     raise typer.Exit(code)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def explained(command: Callable[P, T]) -> Callable[P, T]:

@@ -1,4 +1,4 @@
-"""`schemaseal up`, `token`, `topics`: the local stack, and the topics of any."""
+"""`schemaseal up`, `token`: the local stack. `topics`, `genesis`: the first steps of any deployment."""
 
 from __future__ import annotations
 
@@ -155,3 +155,27 @@ def topics(as_json: Json = False) -> None:
         emit({"created": created})
     else:
         console.print("created: " + ", ".join(created) if created else "every topic is there")
+
+
+@explained
+def genesis(as_json: Json = False) -> None:
+    """Write the first leaf and the registry's content as baseline, if the log is empty (settings by SCHEMASEAL_CONFIG).
+
+    Streams, applier and evidence must run; ingress must not yet.
+    """
+    from schemaseal.core.settings import load_settings
+    from schemaseal.evidence.genesis import write_genesis
+
+    settings = load_settings()
+    vkey = settings.public_keys.with_name("log.vkey")
+    try:
+        key = vkey.read_text("utf-8").strip()
+    except OSError as error:
+        raise SchemasealError(
+            f"the log's verifier key cannot be read: {error.strerror}", hint=f"put it at {vkey}, beside the public keys"
+        ) from error
+    written = asyncio.run(write_genesis(settings, key))
+    if as_json:
+        emit({"baseline": written})
+    else:
+        console.print(f"genesis is in the log; {written} versions recorded as baseline now")
