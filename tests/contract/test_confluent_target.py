@@ -1,7 +1,7 @@
 """What `ConfluentTarget` promises, held against whatever speaks the Confluent-compatible API.
 
-Every test goes through `target_url`: the small stand-in below is its first parameter, a real registry can be the
-next. So nothing here relies on an empty registry, on certain ids, or on setting anything for the whole of it.
+Every test goes through `place`: the small stand-in below, and the real registry of the local stack. So nothing here
+relies on an empty registry, on certain ids, or on setting anything for the whole of it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import httpx
 import pytest
 
+from schemaseal.applier.credentials import load_credentials
 from schemaseal.contracts.http import HttpRequest, HttpResponse
+from schemaseal.core.clock import system_clock
 from schemaseal.core.errors import TargetUnavailable
+from schemaseal.devstack.deployment import TARGET
 from schemaseal.registry.base import Base
 from schemaseal.registry.classify import classify
 from schemaseal.registry.confluent_target import ConfluentTarget, Stored
@@ -36,7 +40,9 @@ from schemaseal.registry.target import (
     Wire,
     member,
 )
+from tests.stack import LocalStack
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = (("content-type", "application/vnd.schemaregistry.v1+json"),)
 
 
@@ -217,11 +223,21 @@ def stand_in_url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(params=["stand_in_url"])
-def target_url(request: pytest.FixtureRequest) -> str:
-    """The address of a registry. Another one is another fixture's name among the parameters."""
-    url: str = request.getfixturevalue(request.param)
-    return url
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A registry's address, and the directory of the credentials for it, if it wants any."""
+
+    url: str
+    secrets: Path | None = None
+
+
+@pytest.fixture(params=["stand-in", "apicurio"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """The same tests on the small stand-in and on the real registry with its doors locked."""
+    if request.param == "stand-in":
+        return Place(request.getfixturevalue("stand_in_url"))
+    stack: LocalStack = request.getfixturevalue("stack")
+    return Place(stack.deployment.registry_url, stack.deployment.secrets("applier"))
 
 
 # ---------------------------------------------------------------- the tests' hands
@@ -262,14 +278,26 @@ class Hands:
 
 
 @pytest.fixture
-async def hands(target_url: str) -> AsyncIterator[Hands]:
+async def hands(place: Place) -> AsyncIterator[Hands]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        if place.secrets is None:
+            yield Hands(ConfluentTarget(Wire(place.url, http, read=NoCredentials(), write=NoCredentials())))
+        else:
+            read, write = load_credentials(place.secrets, TARGET, http, system_clock)
+            yield Hands(ConfluentTarget(Wire(place.url, http, read=read, write=write)))
+
+
+@pytest.fixture
+async def confluent(stand_in_url: str) -> AsyncIterator[Hands]:
+    """For what Confluent's registry does and Apicurio 3.3 does not: it keeps no soft-deleted versions, answers
+    with a default where a subject has no setting of its own, and finds a schema by its content in any order."""
     async with httpx.AsyncClient(trust_env=False) as http:
-        yield Hands(ConfluentTarget(Wire(target_url, http, read=NoCredentials(), write=NoCredentials())))
+        yield Hands(ConfluentTarget(Wire(stand_in_url, http, read=NoCredentials(), write=NoCredentials())))
 
 
 def text(number: int) -> str:
     """Schemas that differ in what no compatibility rule looks at."""
-    return f'{{"type":"object","title":"{number}"}}'
+    return f'{{"$schema":"{DIALECT}","type":"object","title":"{number}"}}'
 
 
 # ---------------------------------------------------------------- the base
@@ -306,8 +334,8 @@ async def test_avro_is_what_a_registry_does_not_name(hands: Hands) -> None:
 
 async def test_references_are_part_of_the_base(hands: Hands) -> None:
     referred, subject = hands.subject("referred"), hands.subject()
-    await hands.register(referred, '{"type":"string"}')
-    whole = '{"type":"object","properties":{"a":{"$ref":"a.json"}}}'
+    await hands.register(referred, f'{{"$schema":"{DIALECT}","type":"string"}}')
+    whole = f'{{"$schema":"{DIALECT}","type":"object","properties":{{"a":{{"$ref":"a.json"}}}}}}'
     await hands.register(subject, whole, references=[{"name": "a.json", "subject": referred, "version": 1}])
     base = await hands.base(hands.registering(subject, whole))
     assert base.references == (Reference("a.json", referred, 1),)
@@ -321,7 +349,8 @@ async def test_a_deletion_starts_from_all_versions(hands: Hands) -> None:
     assert (base.version, base.versions) == (3, (1, 3))
 
 
-async def test_what_was_deleted_softly_is_still_what_a_change_starts_from(hands: Hands) -> None:
+async def test_what_was_deleted_softly_is_still_what_a_change_starts_from(confluent: Hands) -> None:
+    hands = confluent
     subject = hands.subject()
     await hands.register(subject, text(1), text(2))
     before = await hands.base(hands.registering(subject, text(3)))
@@ -344,8 +373,9 @@ async def test_what_was_deleted_for_good_is_gone(hands: Hands) -> None:
     [("config", "compatibility", "FULL_TRANSITIVE", "compatibilityLevel"), ("mode", "mode", "READONLY", "mode")],
 )
 async def test_a_setting_is_its_own_base_and_moves_no_version(
-    hands: Hands, setting: str, member_name: str, value: str, shown: str
+    confluent: Hands, setting: str, member_name: str, value: str, shown: str
 ) -> None:
+    hands = confluent
     subject = hands.subject()
     await hands.register(subject, text(1))
     version = await hands.base(hands.registering(subject, text(2)))
@@ -392,13 +422,22 @@ async def test_what_was_deleted_is_new(hands: Hands) -> None:
     assert await hands.target.look_up(hands.registering(subject, text(1))[0]) is None
 
 
-async def test_normalisation_is_the_registrys_and_only_when_asked_for(hands: Hands) -> None:
-    subject, exact = hands.subject(), hands.subject("exact")
-    written, normal = '{"type":"object","title":"1"}', '{"title":"1","type":"object"}'
+def reordered() -> tuple[str, str]:
+    """One schema as two texts; the second has its members in the order of their names."""
+    members = {"type": "object", "title": "1", "$schema": DIALECT}
+    return json.dumps(members), json.dumps(members, sort_keys=True)
+
+
+async def test_normalisation_is_the_registrys(hands: Hands) -> None:
+    subject, (written, normal) = hands.subject(), reordered()
     await hands.register(subject, normal, query="normalize=true")
     assert await hands.target.look_up(hands.registering(subject, written, "normalize=true")[0]) is not None
-    await hands.register(exact, written)
-    assert await hands.target.look_up(hands.registering(exact, normal)[0]) is None
+
+
+async def test_other_text_is_another_schema_where_the_registry_says_so(confluent: Hands) -> None:
+    subject, (written, normal) = confluent.subject(), reordered()
+    await confluent.register(subject, written)
+    assert await confluent.target.look_up(confluent.registering(subject, normal)[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -448,7 +487,8 @@ async def test_a_deleted_version_whose_answer_was_lost(hands: Hands, which: str)
     assert json.loads(told.answer.body) == json.loads(answered.body) == 2
 
 
-async def test_a_deleted_subject_whose_answer_was_lost(hands: Hands) -> None:
+async def test_a_deleted_subject_whose_answer_was_lost(confluent: Hands) -> None:
+    hands = confluent
     subject = hands.subject()
     await hands.register(subject, text(1), text(2))
     soft = hands.operation("DELETE", f"/subjects/{subject}")
@@ -467,6 +507,16 @@ async def test_a_deleted_subject_whose_answer_was_lost(hands: Hands) -> None:
     assert await hands.target.probe(hard[0], base) == Happened(None)
 
 
+async def test_a_deleted_subject_is_known_to_be_gone(hands: Hands) -> None:
+    subject = hands.subject()
+    await hands.register(subject, text(1), text(2))
+    asked = hands.operation("DELETE", f"/subjects/{subject}")
+    base = (await hands.base(asked)).identity
+    assert await hands.target.probe(asked[0], base) == NotHappened()
+    await hands.done(asked)
+    assert isinstance(await hands.target.probe(asked[0], base), Happened)
+
+
 async def test_a_deletion_of_what_was_not_there_tells_nothing(hands: Hands) -> None:
     asked = hands.operation("DELETE", f"/subjects/{hands.subject()}")
     assert await hands.target.probe(asked[0], (await hands.base(asked)).identity) == Unknown()
@@ -475,7 +525,8 @@ async def test_a_deletion_of_what_was_not_there_tells_nothing(hands: Hands) -> N
 @pytest.mark.parametrize(
     ("setting", "member_name", "value"), [("config", "compatibility", "full"), ("mode", "mode", "READONLY")]
 )
-async def test_a_setting_whose_answer_was_lost(hands: Hands, setting: str, member_name: str, value: str) -> None:
+async def test_a_setting_whose_answer_was_lost(confluent: Hands, setting: str, member_name: str, value: str) -> None:
+    hands = confluent
     subject = hands.subject()
     await hands.register(subject, text(1))
     put = hands.operation("PUT", f"/{setting}/{subject}", "", {member_name: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from schemaseal.core.errors import SchemasealError
 
 if TYPE_CHECKING:
     from schemaseal.devstack.deployment import Deployment
+    from schemaseal.devstack.supervisor import Child
 
 Data = Annotated[Path, typer.Option("--data", envvar="SCHEMASEAL_DATA", help="directory of the local stack")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -30,31 +32,43 @@ def up(
     as_json: Json = False,
 ) -> None:
     """The whole gateway on this machine: real Kafka, registry, ClickHouse engine. Ctrl-C ends it."""
-    from schemaseal.devstack.deployment import free_ports, open_deployment
+    from schemaseal.devstack.deployment import free_ports, held, known_ports, open_deployment
 
     if ports not in ("default", "auto"):
         fail("--ports is `default` or `auto`", code=2)
-    deployment = open_deployment(data, free_ports() if ports == "auto" else None)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(deployment, as_json))
+    with held(data), contextlib.suppress(KeyboardInterrupt):
+        deployment = open_deployment(data, free_ports(known_ports(data)) if ports == "auto" else None)
+        try:
+            asyncio.run(_run(deployment, _children(deployment, as_json), as_json))
+        except OSError as error:
+            raise SchemasealError(
+                f"the local stack cannot go on: {error.strerror or error}",
+                hint=f"is the disk of {deployment.data} full?" if error.errno == errno.ENOSPC else "",
+            ) from error
     if not as_json:
         console.print("Everything has ended.")
 
 
-async def _run(deployment: Deployment, as_json: bool) -> None:
-    from schemaseal.devstack.supervisor import Supervisor
-    from schemaseal.devstack.up import children, write_ready
+def _children(deployment: Deployment, as_json: bool) -> list[Child]:
+    """Before the event loop, so that Ctrl-C ends a download at once."""
+    from schemaseal.devstack.up import children
 
     def say(text: str) -> None:
         if not as_json:
             console.print(f"  … {text}")
 
+    extra = json.loads(os.environ.get("SCHEMASEAL_UP_ENVIRONMENT", "{}"))
+    return children(deployment, extra, say)
+
+
+async def _run(deployment: Deployment, stack: list[Child], as_json: bool) -> None:
+    from schemaseal.devstack.supervisor import Supervisor
+    from schemaseal.devstack.up import write_ready
+
     def started(name: str, seconds: float) -> None:
         if not as_json:
             console.print(f"  [green]✓[/green] {name:<12} {seconds:5.1f} s")
 
-    extra = json.loads(os.environ.get("SCHEMASEAL_UP_ENVIRONMENT", "{}"))
-    stack = await asyncio.to_thread(children, deployment, extra, say)
     supervisor = Supervisor(stack, started)
     supervisor.check(deployment.data)
     ended = asyncio.Event()

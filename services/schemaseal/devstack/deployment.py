@@ -9,12 +9,15 @@ Made once; a second start with the same directory finds everything as it was.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import socket
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -54,19 +57,63 @@ class Ports:
     evidence: int = 8092
 
 
-def free_ports() -> Ports:
-    """Ports that are free now, all different."""
-    sockets, numbers = [], []
+def free_ports(keep: Ports | None = None) -> Ports:
+    """Ports that are free now, all different; those of `keep` as far as nobody holds them."""
+    wanted = dict.fromkeys(asdict(Ports()), 0) if keep is None else asdict(keep)
+    sockets: list[socket.socket] = []
     try:
-        for _ in asdict(Ports()):
+        for name, number in sorted(wanted.items(), key=lambda entry: entry[1] == 0):
             listener = socket.socket()
-            listener.bind(("127.0.0.1", 0))
             sockets.append(listener)
-            numbers.append(listener.getsockname()[1])
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", number))
+            except OSError:
+                listener.bind(("127.0.0.1", 0))
+            wanted[name] = listener.getsockname()[1]
     finally:
         for listener in sockets:
             listener.close()
-    return Ports(**dict(zip(asdict(Ports()), numbers, strict=True)))
+    return Ports(**wanted)
+
+
+def known_ports(data: Path) -> Ports | None:
+    """The ports of the deployment in `data`, if there is one of this format."""
+    try:
+        known = json.loads((data / "deployment.json").read_text("utf-8"))
+    except OSError:
+        return None
+    return Ports(**known["ports"]) if known.get("format") == FORMAT else None
+
+
+@contextlib.contextmanager
+def held(data: Path) -> Iterator[None]:
+    """The directory for one running stack alone; the kernel lets go when the process ends, however it ends.
+
+    Raises `SettingsError` when another stack runs in it.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unusable(data, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(
+                f"a local stack runs in {data} already", hint="use that one, end it, or choose another --data directory"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(data: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the data directory {data} cannot be used: {error.strerror}",
+        hint="free some disk space or choose another --data directory",
+    )
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
@@ -170,7 +217,10 @@ def open_deployment(data: Path, ports: Ports | None = None) -> Deployment:
             if known.get("format") != FORMAT:
                 raise SettingsError(f"{data} was made by another version", hint="choose another --data directory")
             deployment = Deployment(data, ports or Ports(**known["ports"]))
-            _write_settings(deployment)
+            if asdict(deployment.ports) != known["ports"]:
+                _write_marker(deployment)
+            _write_settings(deployment)  # what a crash left behind the marker is made again here
+            _write_target(deployment)
             return deployment
         left_over = [path for path in (data / "secrets", data / "public") if path.exists()]
         for path in left_over:  # an earlier first start was interrupted: nothing was started with these keys
@@ -178,13 +228,15 @@ def open_deployment(data: Path, ports: Ports | None = None) -> Deployment:
         deployment = Deployment(data, ports or Ports())
         _create(deployment)
         _write_settings(deployment)
-        _write(marker, json.dumps({"format": FORMAT, "ports": asdict(deployment.ports)}, indent=1))
+        _write_marker(deployment)
     except OSError as error:
-        raise SettingsError(
-            f"the data directory {data} cannot be used: {error.strerror}",
-            hint="free some disk space or choose another --data directory",
-        ) from error
+        raise _unusable(data, error) from error
     return deployment
+
+
+def _write_marker(deployment: Deployment) -> None:
+    marker = {"format": FORMAT, "ports": asdict(deployment.ports)}
+    _write(deployment.data / "deployment.json", json.dumps(marker, indent=1))
 
 
 def _create(deployment: Deployment) -> None:
@@ -238,10 +290,16 @@ def _write_clickhouse(deployment: Deployment) -> None:
 
 
 def _write_clients(deployment: Deployment) -> None:
-    """Machine clients of the local provider, and the applier's two credentials for the registry."""
+    """Machine clients of the local provider."""
     clients = {name: secrets.token_urlsafe(24) for name in ("ci", "schemaseal-applier", "schemaseal-reader")}
     _write(deployment.data / "oidc" / "clients.json", json.dumps(clients, indent=1))
     _write(deployment.secrets("operator") / "clients.json", json.dumps({"ci": clients["ci"]}))
+    _write_target(deployment)
+
+
+def _write_target(deployment: Deployment) -> None:
+    """The applier's two credentials for the registry; they hold the provider's address."""
+    clients: dict[str, str] = json.loads((deployment.data / "oidc" / "clients.json").read_text("utf-8"))
 
     def credential(client: str) -> dict[str, str]:
         return {

@@ -4,6 +4,7 @@
 
 Unpacked once into the user's cache. A directory counts only under its final name, which it gets by one
 rename after everything is in it, so a killed first start leaves nothing that a second one would trust.
+Downloads go to a repository of this fetch alone: the user's own may hold half a file of a fetch that was killed.
 """
 
 from __future__ import annotations
@@ -68,13 +69,15 @@ def kafka_jars(progress: Callable[[str], None] = lambda _text: None) -> Path:
     if not home.exists():
         progress("fetching Apache Kafka (43 MB, once)")
         with _explained("Apache Kafka"):
-            import jgo
+            from jgo.env import EnvironmentBuilder
+            from jgo.maven import MavenContext
 
-            environment = jgo.build(KAFKA)
-            jars = [Path(jar) for jar in environment.all_jars]
-            if not jars:
-                raise FileNotFoundError(KAFKA)
-            with _staged(home) as staging:
+            with _downloads(home) as downloads, _staged(home) as staging:
+                context = MavenContext(repo_cache=downloads / "repository")
+                environment = EnvironmentBuilder(context, cache_dir=downloads / "built").from_endpoint(KAFKA)
+                jars = [Path(jar) for jar in environment.all_jars]
+                if not jars:
+                    raise FileNotFoundError(KAFKA)
                 for jar in jars:
                     shutil.copyfile(jar, staging / jar.name)
     return home
@@ -89,20 +92,30 @@ def apicurio_home(progress: Callable[[str], None] = lambda _text: None) -> Path:
         with _explained("Apicurio Registry"):
             from jgo.maven import MavenContext
 
-            project = MavenContext().project(group, artifact).at_version(version)
-            archive = Path(project.artifact("all", "tar.gz").resolve())
-            with _staged(home) as staging, tarfile.open(archive) as tar:
-                tar.extractall(staging, filter="data")
+            with _downloads(home) as downloads, _staged(home) as staging:
+                project = MavenContext(repo_cache=downloads).project(group, artifact).at_version(version)
+                archive = Path(project.artifact("all", "tar.gz").resolve())
+                with tarfile.open(archive) as tar:
+                    tar.extractall(staging, filter="data")
     return home
 
 
 @contextlib.contextmanager
-def _staged(home: Path) -> Iterator[Path]:
+def _downloads(home: Path) -> Iterator[Path]:
     home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"fetch-{home.name}.", dir=home.parent) as downloads:
+        yield Path(downloads)
+
+
+@contextlib.contextmanager
+def _staged(home: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=home.name + ".", dir=home.parent))
     try:
         yield staging
-        with contextlib.suppress(FileExistsError):  # another start was faster: its copy is as good
+        try:
             staging.rename(home)
+        except OSError:
+            if not home.exists():  # otherwise another start was faster: its copy is as good
+                raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -124,7 +124,7 @@ class Supervisor:
         if faults:
             raise StackError(
                 "; ".join(faults),
-                hint="end what holds the ports (or choose others with --ports auto), free the disk",
+                hint="end what holds the ports (or choose others with --ports auto); free the disk",
             )
 
     async def start(self) -> None:
@@ -142,8 +142,13 @@ class Supervisor:
                     await everything
                 raise self._failure
             await everything
-        except BaseException:
+        except BaseException as error:
+            for task in tasks:  # or they would go on starting children while these are ended
+                task.cancel()
+            await asyncio.gather(*tasks, everything, return_exceptions=True)
             await self.stop()
+            if isinstance(error, Exception) and self._failure is not None and error is not self._failure:
+                raise self._failure from error
             raise
         finally:
             died.cancel()
@@ -234,17 +239,15 @@ class Supervisor:
         self.running.clear()
 
     async def _end(self, wave: Sequence[_Running]) -> None:
-        for running in wave:
-            if running.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(running.process.pid, signal.SIGTERM)
+        for running in wave:  # a child that died may have left others in its group
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGTERM)
         waiting = [asyncio.create_task(running.process.wait()) for running in wave]
         if not waiting:
             return
         _, late = await asyncio.wait(waiting, timeout=self.grace_seconds)
         for running in wave:
-            if running.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(running.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
         if late:
             await asyncio.wait(late, timeout=5)

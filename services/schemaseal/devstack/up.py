@@ -8,6 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
+
 from schemaseal.core.kafka import ensure_topics
 from schemaseal.devstack import apicurio, kafka, parts
 from schemaseal.devstack.deployment import REGISTRY_AUDIENCE, Deployment
@@ -31,7 +33,10 @@ def _broker(deployment: Deployment) -> Probe:
     async def probe() -> bool:
         if not port_in_use(deployment.ports.kafka):
             return False
-        await asyncio.to_thread(ensure_topics, settings)
+        try:
+            await asyncio.to_thread(ensure_topics, settings)
+        except KafkaException:  # it listens and does not answer yet
+            return False
         return True
 
     return probe
