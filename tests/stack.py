@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,12 +34,22 @@ class LocalStack(Stack):
     def _run(self, work: Coroutine[Any, Any, T], seconds: float = 200) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
-    def start(self) -> None:
-        """Everything, ready. Raises `StackError`, and then nothing is left."""
+    def start(self, before: Callable[[], None] | None = None) -> None:
+        """Everything, ready. Raises `StackError`, and then nothing is left.
+
+        `before` runs while only the registry and its identity provider are there: what it registers was there
+        before the gateway.
+        """
         found = children(self.deployment, {}, lambda _line: None)
         self._children = {child.name: child for child in found}
         self._supervisor = Supervisor(found)
         self._supervisor.check(self.deployment.data)
+        if before is not None:
+            self.spawn("oidc")
+            self.spawn("registry")
+            before()
+            self.terminate("registry")
+            self.terminate("oidc")
         self._run(self._supervisor.start())
         write_ready(self.deployment, self._supervisor)
 
@@ -53,6 +64,11 @@ class LocalStack(Stack):
     def kill(self, name: str) -> None:
         """SIGKILL one part."""
         self._run(self._supervisor.kill(name))
+
+    def terminate(self, name: str) -> None:
+        """Ask one part to end, so that it writes down what it holds, and wait until it did."""
+        os.killpg(self._supervisor.pids()[name], signal.SIGTERM)
+        self._run(self._supervisor.ended(name, 30))
 
     def spawn(self, name: str, **environment: str) -> None:
         """Start one part again, ready on return."""

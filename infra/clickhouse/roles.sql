@@ -21,6 +21,7 @@ GRANT SELECT ON evidence.approvals TO evidence_auditor;
 GRANT SELECT ON evidence.reads TO evidence_auditor;
 GRANT SELECT ON evidence.denials TO evidence_auditor;
 GRANT SELECT ON evidence.baseline TO evidence_auditor;
+GRANT SELECT ON evidence.genesis TO evidence_auditor;
 GRANT SELECT ON evidence.population_by_period TO evidence_auditor;
 
 -- An auditor's query may cost this much and no more, and may not change that.

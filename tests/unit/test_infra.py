@@ -36,6 +36,23 @@ def settings(monkeypatch: pytest.MonkeyPatch, compose: dict[str, Any]) -> Settin
     return load_settings(SETTINGS)
 
 
+def test_a_compose_loader_takes_it(monkeypatch: pytest.MonkeyPatch, compose: dict[str, Any]) -> None:
+    """With variables replaced, dependencies resolved and the settings in place, as before a start."""
+    from podman_compose import podman_compose as loader
+
+    monkeypatch.setenv("KEYCLOAK_ADMIN_PASSWORD", "from-env")
+    monkeypatch.setenv("SCHEMASEAL_CLICKHOUSE_ADMIN_SHA256", "0" * 64)
+    arguments = ["-f", str(COMPOSE), "config"]
+    monkeypatch.setattr("sys.argv", ["podman-compose", *arguments])
+    loader.global_args = loader._parse_args(arguments)
+    loader._parse_compose_file()
+    assert set(loader.services) == set(compose["services"])
+    assert len(loader.containers) == len(compose["services"])
+    keycloak = loader.services["keycloak"]["environment"]
+    assert keycloak["KC_BOOTSTRAP_ADMIN_PASSWORD"] == "from-env"
+    assert loader.services["streams"]["environment"] == compose["x-environment"]
+
+
 def ours(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: s for name, s in compose["services"].items() if s.get("image", "").startswith("schemaseal:")}
 

@@ -187,3 +187,19 @@ FROM
 )
 WHERE population != ''
 GROUP BY period, population, target;
+
+CREATE OR REPLACE VIEW evidence.genesis DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
+SELECT
+    log,
+    idx,
+    at,
+    JSONExtractString(facts, 'policy_sha256') AS policy_sha256,
+    JSONExtract(facts, 'issuers', 'Array(String)') AS issuers,
+    JSONExtractRaw(facts, 'targets') AS targets,
+    JSONExtractRaw(facts, 'recipient_keys') AS recipient_keys,
+    JSONExtractRaw(facts, 'signing_keys') AS signing_keys,
+    JSONExtractString(facts, 'mask_key') AS mask_key,
+    JSONExtractString(facts, 'log_vkey') AS log_vkey,
+    JSONExtractString(facts, 'exception') AS exception
+FROM evidence._entries
+WHERE kind = 'genesis';
