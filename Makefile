@@ -15,6 +15,9 @@ test: $(STAMP) ## unit, contract and integration tests on the real stack
 up: $(STAMP) ## the local stack in the foreground; Ctrl-C ends it
 	$(BIN)/schemaseal up
 
+bench-path: $(STAMP) ## a low-risk change beside the registry called directly
+	$(BIN)/python -m tests.bench.path
+
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

@@ -22,7 +22,15 @@ import psutil
 import pytest
 
 from schemaseal.devstack.story import until
-from schemaseal.devstack.supervisor import NEEDED_BYTES, Child, StackError, Supervisor, last_lines, port_in_use
+from schemaseal.devstack.supervisor import (
+    FULL_BYTES,
+    NEEDED_BYTES,
+    Child,
+    StackError,
+    Supervisor,
+    last_lines,
+    port_in_use,
+)
 
 SLEEPER = "import time; time.sleep(600)"
 
@@ -313,6 +321,21 @@ async def test_a_child_that_dies_after_the_start(bench: Bench) -> None:
     assert "    serving\n" in str(caught.value)
     await supervisor.stop()
     assert all(gone(pid) for pid in pids.values())
+
+
+@pytest.mark.parametrize(("free", "hinted"), [(FULL_BYTES - 1, True), (FULL_BYTES, False)])
+async def test_a_death_on_a_full_disk_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, free: int, *, hinted: bool
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(NEEDED_BYTES, NEEDED_BYTES - free, free))
+
+    async def never() -> bool:
+        return False
+
+    with pytest.raises(StackError, match=r"^mute ended with 1; its last lines") as caught:
+        await bench.supervisor(bench.child("mute", "raise SystemExit(1)", ready=never)).start()
+    said = f"the disk is full (63 MB free at {bench.home / 'logs'}): free some space and start again"
+    assert caught.value.hint == (said if hinted else "")
 
 
 async def test_the_first_that_dies_is_named(bench: Bench) -> None:

@@ -33,12 +33,21 @@ def tell(console: Console, title: str, step: Callable[[Story], list[str]], story
     console.print(f"   [dim]{time.monotonic() - began:.1f} s[/dim]")
 
 
-def figures_table(figures: list[dict[str, Any]]) -> Table:
-    table = Table(title="Low-risk change, request to answer, 200 sequential", title_justify="left")
+def figures_table(figures: list[dict[str, Any]], count: int) -> Table:
+    table = Table(title=f"Low-risk change, request to answer, {count} sequential", title_justify="left")
     for name in ("path", "p50 ms", "p99 ms"):
         table.add_column(name, justify="left" if name == "path" else "right")
     for row in figures:
         table.add_row(row["path"], f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
+    return table
+
+
+def memory_rows(memory: dict[str, float]) -> Table:
+    table = Table(title="Resident memory", title_justify="left")
+    table.add_column("process")
+    table.add_column("MB", justify="right")
+    for name, megabytes in memory.items():
+        table.add_row(name, f"{megabytes:.0f}")
     return table
 
 
@@ -57,13 +66,8 @@ def run(data: Path, console: Console, *, changes: int) -> dict[str, Any]:
         console.print("[bold]Figures[/bold]")
         figures = path_figures(stack, changes)
         memory = memory_table(stack)
-        console.print(figures_table(figures))
-        table = Table(title="Resident memory", title_justify="left")
-        table.add_column("process")
-        table.add_column("MB", justify="right")
-        for name, megabytes in memory.items():
-            table.add_row(name, f"{megabytes:.0f}")
-        console.print(table)
+        console.print(figures_table(figures, changes))
+        console.print(memory_rows(memory))
     seconds = time.monotonic() - began
     console.print(f"[bold green]Every step held.[/bold green] {seconds:.0f} s in all.")
     return {"seconds": seconds, "figures": figures, "memory_mb": memory, "started": status["started"]}

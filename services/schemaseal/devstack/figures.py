@@ -45,19 +45,19 @@ def _time(count: int, call: Callable[[int], None]) -> list[float]:
     return taken
 
 
-def path_figures(stack: Stack, count: int) -> list[dict[str, Any]]:
-    """First versions of new subjects, sequentially, through ingress and directly, in one run."""
+def path_figures(stack: Stack, count: int, mark: str = "") -> list[dict[str, Any]]:
+    """First versions of new subjects, sequentially, through ingress and directly, in one run; `mark` is for repeats."""
     direct = stack.direct()
     token = stack.person("alice")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": CONTENT_TYPE}
     with httpx.Client(base_url=stack.deployment.ingress_url, headers=headers, timeout=60) as http:
 
         def through(number: int) -> None:
-            body = json.dumps({"schema": _schema(number, "ingress"), "schemaType": "JSON"})
-            http.post(f"/subjects/measured-{number}-a/versions", content=body).raise_for_status()
+            body = json.dumps({"schema": _schema(number, f"{mark}ingress"), "schemaType": "JSON"})
+            http.post(f"/subjects/measured-{mark}{number}-a/versions", content=body).raise_for_status()
 
         def straight(number: int) -> None:
-            direct.register(f"measured-{number}-b", _schema(number, "direct"))
+            direct.register(f"measured-{mark}{number}-b", _schema(number, f"{mark}direct"))
 
         return [
             {"path": "registry directly"} | quantiles(_time(count, straight)),

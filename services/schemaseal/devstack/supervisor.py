@@ -29,6 +29,7 @@ from schemaseal.core.errors import SchemasealError
 
 _PR_SET_PDEATHSIG = 1
 NEEDED_BYTES = 512 * 1024 * 1024
+FULL_BYTES = 64 * 1024 * 1024
 Probe = Callable[[], Awaitable[bool]]
 
 
@@ -95,6 +96,17 @@ def last_lines(path: Path, count: int = 8) -> str:
             return "".join(f"    {line.rstrip()[:300]}\n" for line in deque(file, maxlen=count))
     except OSError:
         return ""
+
+
+def _disk(directory: Path) -> str:
+    """What a dead child often cannot say itself: that the disk is full."""
+    try:
+        free = shutil.disk_usage(directory).free
+    except OSError:
+        return ""
+    if free >= FULL_BYTES:
+        return ""
+    return f"the disk is full ({free // 1024 // 1024} MB free at {directory}): free some space and start again"
 
 
 @dataclass(slots=True)
@@ -196,7 +208,9 @@ class Supervisor:
         code = running.process.returncode
         how = f"ended with {code}" if code is None or code >= 0 else f"was ended by {signal.Signals(-code).name}"
         child = running.child
-        return StackError(f"{child.name} {how}; its last lines ({child.log}):\n{last_lines(child.log)}")
+        return StackError(
+            f"{child.name} {how}; its last lines ({child.log}):\n{last_lines(child.log)}", hint=_disk(child.log.parent)
+        )
 
     async def _watch(self, running: _Running) -> None:
         await running.process.wait()
