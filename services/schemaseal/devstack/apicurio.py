@@ -37,6 +37,6 @@ def command(home: Path, data: Path, *, port: int, management_port: int, issuer: 
     }
     options = [f"-D{key}={value}" for key, value in properties.items()]
     return [
-        str(java()), "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=4",
+        str(java()), "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1",
         *options, "-jar", str(home / "quarkus-run.jar"),
     ]  # fmt: skip

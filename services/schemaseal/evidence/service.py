@@ -59,7 +59,7 @@ class Limits:
     """How much and how long one batch gathers. A transaction takes about 100 ms, so a few a second do."""
 
     batch: int = 8192
-    gather_seconds: float = 0.15
+    gather_seconds: float = 0.25
     retry_seconds: float = 1.0
 
 
