@@ -215,7 +215,7 @@ def test_what_a_killed_fetch_left_is_not_trusted(registry: PackageRegistry, tmp_
 def test_a_full_disk_is_said_and_nothing_is_left(registry: PackageRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.put(ARCHIVE, distribution())
 
-    def full(_self: tarfile.TarFile, path: Path, **_options: Any) -> NoReturn:
+    def full(_self: tarfile.TarFile, path: Path, *_options: Any) -> NoReturn:
         (Path(path) / "half").write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -230,8 +230,8 @@ def test_a_start_that_was_faster_wins(registry: PackageRegistry, monkeypatch: py
     registry.put(ARCHIVE, distribution())
     extract = tarfile.TarFile.extractall
 
-    def slow(self: tarfile.TarFile, path: Path, **options: Any) -> None:
-        extract(self, path, **options)
+    def slow(self: tarfile.TarFile, path: Path, *members: Any) -> None:
+        extract(self, path, *members)
         other = cache_home() / APICURIO_HOME
         other.mkdir()
         (other / "quarkus-run.jar").write_bytes(b"the other's")
