@@ -123,6 +123,18 @@ def verify(stack: LocalStack, out: Path) -> dict[str, Any]:
     return report
 
 
+def test_every_crash_point_of_the_source_is_killed_here() -> None:
+    here = Path(__file__).read_text("utf-8")
+    root = Path(__file__).parents[2]
+    named = {
+        name.removeprefix("applier.")
+        for source in [*root.glob("services/**/*.py"), *root.glob("streams/**/*.py")]
+        for name in re.findall(r'crash_point\("([^"]+)"\)', source.read_text("utf-8"))
+    }
+    assert len(named) >= 11
+    assert [name for name in sorted(named) if f'"{name}"' not in here] == []
+
+
 def test_streams_and_evidence_killed_while_a_change_waits(stack: LocalStack, tmp_path: Path) -> None:
     case = Case(stack)
     case.first()
@@ -185,7 +197,7 @@ def test_evidence_killed_at_a_commit_point(stack: LocalStack, tmp_path: Path, po
     assert after["size"] > before["size"]
 
 
-@pytest.mark.parametrize("point", ["applier.before_sending", "applier.after_send", "applier.after_outcome"])
+@pytest.mark.parametrize("point", ["before_sending", "after_sending", "after_send", "after_outcome"])
 def test_applier_killed_at_a_commit_point(stack: LocalStack, tmp_path: Path, point: str) -> None:
     case = Case(stack)
     case.first()
@@ -193,7 +205,7 @@ def test_applier_killed_at_a_commit_point(stack: LocalStack, tmp_path: Path, poi
     change_id = case.pending()
     stack.kill("applier")
     approved = case.approve(change_id)
-    stack.crash("applier", point)
+    stack.crash("applier", f"applier.{point}")
     stack.spawn("applier")
     done = approved.result(120)
     assert isinstance(done, CompletedProcess), done

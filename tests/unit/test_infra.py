@@ -13,6 +13,8 @@ import yaml
 
 from schemaseal.cli.main import app
 from schemaseal.core.settings import Settings, load_settings
+from schemaseal.devstack import apicurio
+from schemaseal.devstack.deployment import REGISTRY_AUDIENCE
 from schemaseal.evidence.store import migration_files, statements
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,7 @@ def test_a_compose_loader_takes_it(monkeypatch: pytest.MonkeyPatch, compose: dic
 
     monkeypatch.setenv("KEYCLOAK_ADMIN_PASSWORD", "from-env")
     monkeypatch.setenv("SCHEMASEAL_CLICKHOUSE_ADMIN_SHA256", "0" * 64)
+    monkeypatch.setenv("SCHEMASEAL_MASK_KEY_ID", "M1")
     arguments = ["-f", str(COMPOSE), "config"]
     monkeypatch.setattr("sys.argv", ["podman-compose", *arguments])
     loader.global_args = loader._parse_args(arguments)
@@ -50,7 +53,8 @@ def test_a_compose_loader_takes_it(monkeypatch: pytest.MonkeyPatch, compose: dic
     assert len(loader.containers) == len(compose["services"])
     keycloak = loader.services["keycloak"]["environment"]
     assert keycloak["KC_BOOTSTRAP_ADMIN_PASSWORD"] == "from-env"
-    assert loader.services["streams"]["environment"] == compose["x-environment"]
+    expected = compose["x-environment"] | {"SCHEMASEAL_MASK_KEY_ID": "M1"}
+    assert loader.services["streams"]["environment"] == expected
 
 
 def ours(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -119,7 +123,7 @@ def test_every_mount_is_a_declared_volume_a_file_of_the_repository_or_a_document
 def test_what_the_file_takes_from_the_environment_is_documented(compose: dict[str, Any]) -> None:
     text = COMPOSE.read_text("utf-8")
     required = set(re.findall(r"\$\{(\w+):\?", text))
-    assert required == {"KEYCLOAK_ADMIN_PASSWORD", "SCHEMASEAL_CLICKHOUSE_ADMIN_SHA256"}
+    assert required == {"KEYCLOAK_ADMIN_PASSWORD", "SCHEMASEAL_CLICKHOUSE_ADMIN_SHA256", "SCHEMASEAL_MASK_KEY_ID"}
     comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     for name in required:
         assert name in comments
@@ -161,6 +165,7 @@ def test_settings_name_services_of_the_file(compose: dict[str, Any], settings: S
         settings.issuers[0].url,
         settings.clickhouse.records_url,
         settings.clickhouse.sealed_url,
+        settings.applier.reached_at,
         f"//{settings.kafka.bootstrap}",
     ]
     for address in addresses:
@@ -172,11 +177,31 @@ def test_settings_name_services_of_the_file(compose: dict[str, Any], settings: S
     assert int(compose["services"]["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"]) >= settings.message_limit
 
 
+def test_the_registry_lets_nobody_in_but_the_applier(compose: dict[str, Any], tmp_path: Path) -> None:
+    """The same locks as on the local stack, where the demo shows that alice's own token is worth nothing."""
+    arguments = apicurio.command(
+        tmp_path, tmp_path / "data", port=1, management_port=2, issuer="http://issuer", audience=REGISTRY_AUDIENCE
+    )
+    local = dict(argument[2:].split("=", 1) for argument in arguments if argument.startswith("-D"))
+    environment = compose["services"]["registry"]["environment"]
+    for name in (
+        "quarkus.oidc.tenant-enabled",
+        "quarkus.oidc.application-type",
+        "quarkus.oidc.token.audience",
+        "quarkus.oidc.roles.role-claim-path",
+        "apicurio.auth.role-based-authorization",
+        "apicurio.rest.deletion.artifact.enabled",
+        "apicurio.storage.kind",
+    ):
+        assert environment[re.sub(r"[.-]", "_", name).upper()] == local[name], name
+    assert compose["services"]["registry"]["volumes"]
+
+
 def test_the_realm_has_the_people_groups_and_clients_of_the_settings(settings: Settings) -> None:
     realm = json.loads(REALM.read_text("utf-8"))
     issuer = settings.issuers[0]
     assert issuer.url.endswith(f"/realms/{realm['realm']}")
-    people = {user["username"]: user["groups"] for user in realm["users"]}
+    people = {user["username"]: user["groups"] for user in realm["users"] if "groups" in user}
     assert people == {
         "alice": ["/engineers"],
         "bob": ["/schema-owners"],
@@ -185,7 +210,13 @@ def test_the_realm_has_the_people_groups_and_clients_of_the_settings(settings: S
     }
     assert {group["name"] for group in realm["groups"]} == {"engineers", "schema-owners", "auditors"}
     clients = {client["clientId"]: client for client in realm["clients"]}
-    assert set(clients) == {"schemaseal", "ci", "registry"}
+    assert set(clients) == {"schemaseal", "ci", "registry", "schemaseal-applier", "schemaseal-reader"}
+    machines = {user["serviceAccountClientId"]: user["realmRoles"] for user in realm["users"] if "groups" not in user}
+    assert machines == {"schemaseal-applier": ["sr-admin"], "schemaseal-reader": ["sr-readonly"]}
+    for name in machines:
+        mappers = {mapper["protocolMapper"]: mapper["config"] for mapper in clients[name]["protocolMappers"]}
+        assert mappers["oidc-audience-mapper"]["included.client.audience"] == REGISTRY_AUDIENCE
+        assert mappers["oidc-usermodel-realm-role-mapper"]["claim.name"] == "roles"
     assert set(issuer.machine_clients) <= set(clients)
     for name in (issuer.audience, *issuer.machine_clients):
         mappers = {mapper["protocolMapper"]: mapper["config"] for mapper in clients[name]["protocolMappers"]}

@@ -362,7 +362,8 @@ def test_the_same_change_under_two_offsets_counts_once() -> None:
     sent = intercepted()
     subject.take(sent)
     before = subject.state.changes
-    assert subject.take(sent) == []
+    again = subject.take(sent)
+    assert (len(again), kinds(again)) == (1, ["change.ignored"]), "nothing is done, and the message is accounted for"
     assert subject.state.changes == before
 
 
@@ -452,7 +453,19 @@ def test_base_moved_under_a_release_is_released_again_as_another_attempt() -> No
     (order,) = orders(outputs)
     assert order.release_id != first.release_id
     assert order.base_identity == "v2:id8"
-    assert subject.take(replace(word, outcome="applied")) == [], "the word on the first release came too late"
+    late = subject.take(replace(word, outcome="applied"))
+    assert (len(late), kinds(late)) == (1, ["change.ignored"]), "the word on the first release came too late"
+    assert facts_of(late, "change.ignored")["event"] == "ChangeApplying"
+
+
+def test_a_vote_on_what_is_not_known_is_in_the_evidence() -> None:
+    subject = pending()
+    vote = decided(subject.change(), BOB)
+    stranger = Subject()
+    outputs = stranger.take(vote)
+    assert kinds(outputs) == ["change.ignored"]
+    (entry,) = entries(outputs)
+    assert [part.commitment for part in entry.sealed] == [vote.token.commitment]
 
 
 def test_a_base_that_moves_to_and_fro_is_told_by_entries_of_their_own() -> None:

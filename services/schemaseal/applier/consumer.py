@@ -140,7 +140,9 @@ class ReleaseConsumer:
         queue = self._queues[key]
         while queue:
             record, released = queue[0]
-            if record.partition in self._owned:
+            rebuilt = self._owned.get(record.partition)
+            if rebuilt is not None:
+                await rebuilt  # the partition may have come back meanwhile, its journal not yet read again
                 async with self._slots:
                     await handler.handle(record, released)
                 self._progress.done(record)

@@ -145,7 +145,7 @@ class Sender:
             began = True
             crash_point("applier.after_sending")
             try:
-                response = await target.send(operation, checked.request)
+                response = await self._send(target, checked)
             except NotSent as error:
                 pause = await self._wait(error, pause)
                 continue
@@ -155,15 +155,21 @@ class Sender:
                     return
                 pause = await self._wait(error, pause)
                 continue
-            crash_point("applier.after_send")
-            if response.status in (408, 429):  # told to come back: not taken
-                pause = await self._wait(TargetUnavailable(f"told to wait ({response.status})"), pause)
-                continue
             await self._answered(record, checked, base, response)
             return
         if began and await self._known_by(record, checked, await self._ask(checked)):
             return
         await self._outcome(record, order, "lapsed", reason="not_applied_in_time")
+
+    async def _send(self, target: TargetPort, checked: Checked) -> HttpResponse:
+        """The target's own answer. Raises `NotSent` when it was not taken, `TargetUnavailable` when nobody knows."""
+        response = await target.send(checked.operation, checked.request)
+        crash_point("applier.after_send")
+        if response.status in (408, 429):
+            raise NotSent(f"told to come back ({response.status})")
+        if response.status in (502, 503, 504):  # a proxy's word: the request may still be on its way
+            raise TargetUnavailable(f"answered {response.status} by something in between")
+        return response
 
     async def _answered(self, record: Record, checked: Checked, base: Base, response: HttpResponse) -> None:
         order = checked.order

@@ -69,8 +69,15 @@ class IngressSettings(ListenSettings):
 
 
 class ApplierSettings(ListenSettings):
+    """`address` is where others reach it, when that is not where it listens."""
+
+    address: str = ""
     send_timeout_seconds: float = Field(default=30, gt=0)
     session_timeout_ms: int = 6000
+
+    @property
+    def reached_at(self) -> str:
+        return self.address or self.url
 
 
 class ClickHouseSettings(_Section):

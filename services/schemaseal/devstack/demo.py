@@ -18,17 +18,24 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from schemaseal.devstack.demo_steps import STEPS, DemoFailed, Story
+from schemaseal.devstack.demo_steps import STEPS
 from schemaseal.devstack.deployment import free_ports
 from schemaseal.devstack.figures import memory_table, path_figures
 from schemaseal.devstack.story import StackFailed, running_stack
+from schemaseal.devstack.telling import DemoFailed, Story
 
 
 def tell(console: Console, title: str, step: Callable[[Story], list[str]], story: Story) -> None:
     """Run one step and print what it showed, with its time."""
     console.print(f"[bold]{title}[/bold]")
     began = time.monotonic()
-    for line in step(story):
+    try:
+        lines = step(story)
+    except (DemoFailed, TimeoutError):
+        raise
+    except Exception as error:
+        raise DemoFailed(f"in step {title}: {type(error).__name__}: {error}") from error
+    for line in lines:
         console.print(f"   [green]✓[/green] {line}")
     console.print(f"   [dim]{time.monotonic() - began:.1f} s[/dim]")
 
@@ -68,6 +75,8 @@ def run(data: Path, console: Console, *, changes: int) -> dict[str, Any]:
         memory = memory_table(stack)
         console.print(figures_table(figures, changes))
         console.print(memory_rows(memory))
+    if stack.process is not None and stack.process.returncode != 0:
+        raise DemoFailed(f"the stack ended with {stack.process.returncode} instead of 0; see {data / 'up.log'}")
     seconds = time.monotonic() - began
     console.print(f"[bold green]Every step held.[/bold green] {seconds:.0f} s in all.")
     return {"seconds": seconds, "figures": figures, "memory_mb": memory, "started": status["started"]}

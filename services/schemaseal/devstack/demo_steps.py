@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
-from clickhouse_connect.driver.exceptions import DatabaseError
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -22,34 +18,13 @@ from schemaseal.contracts.events import ChangeReleased, ReleaseOrder
 from schemaseal.contracts.topics import PARTITIONER, RELEASED
 from schemaseal.core.ids import new_id, subject_key
 from schemaseal.devstack import orders
+from schemaseal.devstack.demo_audit import auditor, verified
 from schemaseal.devstack.deployment import TARGET
-from schemaseal.devstack.leaksearch import search
 from schemaseal.devstack.story import Stack, until
+from schemaseal.devstack.telling import SUBJECT, Story, check, why
 from schemaseal.sealing.box import seal
 from schemaseal.sealing.keys import PublicKeys
 from schemaseal.sealing.signing import RELEASE_DOMAIN, Signer
-
-SUBJECT = "orders-value"
-
-
-class DemoFailed(AssertionError):  # noqa: N818 - named for what it is
-    """One assertion of the story did not hold; the text is the sentence for the reader."""
-
-
-@dataclass(slots=True)
-class Story:
-    """What later steps know of earlier ones."""
-
-    stack: Stack
-    ids: dict[str, int] = field(default_factory=dict)
-    changes: dict[str, str] = field(default_factory=dict)
-
-
-def check(held: bool, sentence: str) -> str:
-    """The sentence, if it holds."""
-    if not held:
-        raise DemoFailed(f"this did not hold: {sentence}")
-    return sentence
 
 
 def _value(future: Future[Any], seconds: float = 60) -> Any:
@@ -77,6 +52,7 @@ def first_version(story: Story) -> list[str]:
     fresh = stack.registry_client(stack.person("alice"))
     old_again = fresh.register_schema("greetings-value", old)
     latest = direct.schema_text("greetings-value", "latest")
+    counted = until("the repeats in evidence", lambda: _repeats(stack))
     return [
         check(
             story.ids["v1"] > 0,
@@ -88,7 +64,16 @@ def first_version(story: Story) -> list[str]:
             old_again == old_id != new_id_ and "two" in latest,
             "an old version registered again while a newer one is latest gets its old id and changes nothing",
         ),
+        check(counted == (3, 2), "in evidence: three changes, and two repeats that were answered like reads"),
     ]
+
+
+def _repeats(stack: Stack) -> tuple[int, int] | None:
+    """(changes, registered again) of step 2, once the repeats are there."""
+    with stack.sql() as sql:
+        ((again,),) = sql.query("SELECT countIf(registered_again) FROM reads").result_rows
+        ((changes,),) = sql.query("SELECT count() FROM changes").result_rows
+    return (int(changes), int(again)) if again >= 2 else None
 
 
 def high_risk(story: Story) -> list[str]:
@@ -101,10 +86,14 @@ def high_risk(story: Story) -> list[str]:
     held_ci = stack.background(lambda: stack.registry_client(ci).register_schema(SUBJECT, schema))
     by_ci = until("the change of ci to wait", lambda: stack.pending("register", bob, "ci"))
     answer, answer_ci = _value(held), _value(held_ci)
+    message = str(getattr(answer, "error_message", answer))
     lines = [
         check(
-            isinstance(answer, SchemaRegistryError) and answer.http_status_code == 423,
-            f"version 2 lacks a required property and has an SSN: held. {getattr(answer, 'error_message', answer)}",
+            isinstance(answer, SchemaRegistryError)
+            and answer.http_status_code == 423
+            and change["change_id"] in message
+            and "schema-owners" in message,
+            f"version 2 lacks a required property and has an SSN: held. {message}",
         ),
         check(
             isinstance(answer_ci, SchemaRegistryError) and answer_ci.http_status_code == 423,
@@ -129,7 +118,7 @@ def high_risk(story: Story) -> list[str]:
     )
     lines.append(check(stack.direct().versions(SUBJECT) == [1], "the registry still has version 1 only"))
     approved = stack.cli("change", "approve", change["change_id"], "--reason", "agreed in review", token=bob)
-    lines.append(check(approved.returncode == 0, f"bob approves with the CLI{_why(approved)}"))
+    lines.append(check(approved.returncode == 0, f"bob approves with the CLI{why(approved)}"))
     repeated = stack.background(lambda: stack.registry_client(stack.person("alice")).register_schema(SUBJECT, schema))
     story.ids["v2"] = _value(repeated)
     lines.append(
@@ -148,10 +137,6 @@ def high_risk(story: Story) -> list[str]:
     return lines
 
 
-def _why(result: Any) -> str:
-    return "" if result.returncode == 0 else f": {result.stdout}{result.stderr}"
-
-
 def rejected_delete(story: Story) -> list[str]:
     """Step 4: a delete by a machine, rejected with a reason that reaches the client."""
     stack = story.stack
@@ -164,7 +149,7 @@ def rejected_delete(story: Story) -> list[str]:
     answer = _value(held)
     story.changes["delete"] = change["change_id"]
     return [
-        check(rejected.returncode == 0, f"ci deletes {SUBJECT}: held; carol rejects it{_why(rejected)}"),
+        check(rejected.returncode == 0, f"ci deletes {SUBJECT}: held; carol rejects it{why(rejected)}"),
         check(
             isinstance(answer, SchemaRegistryError) and reason in answer.error_message,
             f"the client gets the reason: {getattr(answer, 'error_message', answer)}",
@@ -186,7 +171,7 @@ def refused_calls(story: Story) -> list[str]:
         ("an ID token", "/subjects", identity, 401),
         ("a path that nobody classified", "/admin/export", stack.person("alice"), 403),
     ]
-    before = _count(stack, "denials")
+    before = _last_index(stack)
     lines = []
     with httpx.Client(timeout=30) as http:
         for what, path, token, status in cases:
@@ -194,20 +179,33 @@ def refused_calls(story: Story) -> list[str]:
             answer = http.get(url + path, headers=headers)
             lines.append(check(answer.status_code == status, f"{what}: {answer.status_code}"))
     _forge_release(stack)
-    until("the denials in evidence", lambda: _count(stack, "denials") >= before + 5 or None)
-    lines.append("each is in the evidence")
+    recorded = until("the denials in evidence", lambda: _denials(stack, before))
+    wanted = [("applier", 0), ("ingress", 401), ("ingress", 401), ("ingress", 401), ("ingress", 403)]
+    lines.append(check(sorted((row[0], row[1]) for row in recorded) == wanted, "each is in the evidence, once"))
+    reasons = sorted(row[2] for row in recorded if row[0] == "applier")
     lines.append(
         check(
-            stack.direct().versions(SUBJECT) == [1, 2],
-            "a hand-made message on changes.released is refused by the applier, and recorded",
+            reasons == ["bad_signature"] and stack.direct().versions(SUBJECT) == [1, 2],
+            "a hand-made message on changes.released is refused by the applier (signature), and recorded",
         )
     )
+    asked = (stack.deployment.logs / "registry.log").read_text("utf-8", "replace")
+    lines.append(check("/subjects/orders-value" in asked and "/admin/export" not in asked, "nothing was forwarded"))
     return lines
 
 
-def _count(stack: Stack, view: str) -> int:
+def _last_index(stack: Stack) -> int:
     with stack.sql() as sql:
-        return int(sql.query(f"SELECT count() FROM {view}").result_rows[0][0])  # noqa: S608 - our constants
+        return int(sql.query("SELECT max(idx) FROM denials").result_rows[0][0])
+
+
+def _denials(stack: Stack, after: int) -> list[tuple[str, int, str]] | None:
+    """(observer, status, reason) of the denials since, once there are five."""
+    with stack.sql() as sql:
+        rows = sql.query(
+            "SELECT observer, status, reason_code FROM denials WHERE idx > {after:UInt64}", parameters={"after": after}
+        ).result_rows
+    return [(str(o), int(s), str(r)) for o, s, r in rows] if len(rows) >= 5 else None
 
 
 def _foreign_token() -> str:
@@ -260,129 +258,6 @@ def _forge_release(stack: Stack) -> None:
     producer = Producer({"bootstrap.servers": deployment.bootstrap, "partitioner": PARTITIONER})
     producer.produce(RELEASED.name, key=key, value=codec.encode(event))
     producer.flush(15)
-
-
-CHANGES_SQL = """
-SELECT subject, operation, requester_name, initiator_name, verdict, approvers, outcome
-FROM changes WHERE subject = {subject:String} ORDER BY requested_at
-"""
-TIMELINE_SQL = "SELECT at, kind, actor, what FROM change_timeline WHERE change_id = {change:String} ORDER BY idx"
-PERIOD_SQL = "SELECT * FROM population_by_period ORDER BY ALL"
-
-
-def auditor(story: Story) -> list[str]:
-    """Step 6: plain SQL as the auditor, escapes refused, and a search for what must not be there."""
-    stack = story.stack
-
-    def settled() -> list[Any] | None:
-        with stack.sql() as sql:
-            rows = list(sql.query(CHANGES_SQL, parameters={"subject": SUBJECT}).named_results())
-        return rows if sum(row["outcome"] in ("applied", "rejected") for row in rows) >= 3 else None
-
-    rows = until("the outcomes in evidence", settled)
-    approved = [row for row in rows if row["approvers"] and row["outcome"] == "applied"]
-    deleted = [row for row in rows if row["operation"] == "delete_subject"]
-    lines = [
-        check(
-            len(approved) == 1 and approved[0]["requester_name"] == "alice" and approved[0]["approvers"] == ["bob"],
-            "changes: alice's version 2 was approved by bob and applied",
-        ),
-        check(
-            len(deleted) == 1
-            and (deleted[0]["requester_name"], deleted[0]["initiator_name"]) == ("ci", "alice")
-            and deleted[0]["outcome"] == "rejected",
-            "changes: the delete was requested by ci, initiated by alice, and rejected",
-        ),
-    ]
-    with stack.sql() as sql:
-        timeline = list(sql.query(TIMELINE_SQL, parameters={"change": story.changes["v2"]}).named_results())
-        periods = sql.query(PERIOD_SQL).result_rows
-    kinds = [row["kind"] for row in timeline]
-    wanted = ["change.assessed", "change.decided", "change.released", "change.applying", "change.closed"]
-    lines.append(
-        check(
-            [k for k in dict.fromkeys(kinds) if k in wanted] == wanted,
-            f"timeline of version 2: {' → '.join(kinds)}",
-        )
-    )
-    lines.append(check(len(periods) > 0, f"population per period: {len(periods)} rows"))
-    for what, statement in (
-        ("a write", "INSERT INTO evidence.records (log, idx, leaf) VALUES ('x', 0, 'x')"),
-        ("SELECT file('/proc/self/environ')", "SELECT file('/proc/self/environ')"),
-    ):
-        lines.append(check(_refused(stack, statement), f"{what} as ana is refused"))
-    lines += _search(story)
-    return lines
-
-
-def _refused(stack: Stack, statement: str) -> bool:
-    try:
-        with stack.sql() as sql:
-            sql.command(statement)
-    except DatabaseError:
-        return True
-    return False
-
-
-def _search(story: Story) -> list[str]:
-    stack = story.stack
-    planted = stack.deployment.temp("ingress") / "planted.txt"
-    planted.write_text(orders.CONTROL, "utf-8")
-    values = {"card": orders.CARD, "e-mail": orders.EMAIL, "ssn": orders.SSN}
-    values |= {f"token {number}": token for number, token in enumerate(dict.fromkeys(stack.tokens))}
-    hits, total = search(stack.deployment, values, orders.CONTROL)
-    found = [hit for hit in hits if hit.label != "control"]
-    return [
-        check(
-            not found,
-            f"{total / 1e6:.0f} MB of topics, tables, logs and files hold neither card, e-mail, SSN nor any of "
-            f"{len(values) - 3} tokens, in any form"
-            + "".join(f"; {h.label} as {h.form} in {h.place}" for h in found[:3]),
-        ),
-        check(any(hit.label == "control" for hit in hits), "a planted control value is found by the same search"),
-    ]
-
-
-def verified(story: Story) -> list[str]:
-    """Step 7: export, verify offline, flip one byte, and see which record is named."""
-    stack = story.stack
-    out = stack.deployment.data / "export"
-    key = stack.deployment.vkey
-    exported = stack.cli("audit", "export", "--data", str(stack.deployment.data), "--out", str(out), "--json")
-    check(exported.returncode == 0, f"the evidence is exported{_why(exported)}")
-    good = stack.cli("verify", str(out), "--key", key, "--json")
-    check(good.returncode == 0, f"the export verifies{_why(good)}")
-    size = json.loads(exported.stdout)["size"]
-    edited = stack.deployment.data / "export-edited"
-    shutil.copytree(out, edited)
-    index = _flip(edited)
-    bad = stack.cli("verify", str(edited), "--key", key, "--json")
-    report = json.loads(bad.stdout)
-    shutil.rmtree(out)
-    shutil.rmtree(edited)
-    return [
-        f"offline, against the signed checkpoint: {size} records, nothing changed, removed, reordered or added",
-        check(
-            bad.returncode == 1 and report["first_bad_index"] == index,
-            f"with one byte flipped in a copy, verification names record {report.get('first_bad_index')}",
-        ),
-    ]
-
-
-def _flip(export: Path) -> int:
-    """Flip one byte inside a leaf in the middle of the export; returns its index."""
-    from schemaseal.verify.export_format import LEAVES, leaf_line, parse_leaf_line
-
-    path = export / LEAVES
-    lines = path.read_bytes().splitlines(keepends=True)
-    middle = len(lines) // 2
-    row = parse_leaf_line(lines[middle])
-    leaf = bytearray(row.leaf)
-    at = leaf.index(b'"facts"') + 3
-    leaf[at] ^= 0x01
-    lines[middle] = leaf_line(row.index, bytes(leaf), row.columns)
-    path.write_bytes(b"".join(lines))
-    return row.index
 
 
 STEPS: tuple[tuple[str, Callable[[Story], list[str]]], ...] = (

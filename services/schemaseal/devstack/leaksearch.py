@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import clickhouse_connect
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from schemaseal.devstack.deployment import Deployment
 
 CHUNK = 8 * 1024 * 1024
 OVERLAP = 64 * 1024
+PLANTED = "planted-control"
 NOT_OURS = ("apicurio", "oidc", "secrets")
 
 
@@ -170,6 +172,24 @@ def _written(path: Path) -> Iterator[bytes]:
                 yield tail + chunk
                 tail = chunk[-OVERLAP:]
                 start += len(chunk)
+
+
+def plant(deployment: Deployment, value: str) -> None:
+    """Put a value where the search must find it: a compressed record, a table, a file. In places of its own, so
+    that neither topics nor evidence are touched."""
+    admin = AdminClient({"bootstrap.servers": deployment.bootstrap})
+    for created in admin.create_topics([NewTopic(PLANTED, 1, 1)]).values():
+        created.result(15)
+    producer = Producer({"bootstrap.servers": deployment.bootstrap, "compression.type": "gzip"})
+    producer.produce(PLANTED, value=f"{value * 50} and {value}".encode())
+    producer.flush(15)
+    password = deployment.clickhouse_password("admin")
+    with clickhouse_connect.get_client(
+        host="127.0.0.1", port=deployment.ports.clickhouse, username="admin", password=password
+    ) as client:
+        client.command("CREATE TABLE default.planted (value String) ENGINE = MergeTree ORDER BY value")
+        client.command(f"INSERT INTO default.planted VALUES ('{value}')")  # noqa: S608 - our own constant
+    (deployment.temp("ingress") / "planted.txt").write_text(value, "utf-8")
 
 
 def search(deployment: Deployment, values: dict[str, str], control: str | None = None) -> tuple[list[Hit], int]:

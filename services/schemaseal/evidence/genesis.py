@@ -15,13 +15,15 @@ from typing import Any
 import httpx
 from confluent_kafka import Consumer, TopicPartition
 
+from schemaseal.contracts import codec
 from schemaseal.contracts.events import ActObserved
 from schemaseal.contracts.http import REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, HttpRequest, HttpResponse
-from schemaseal.contracts.topics import ACTS, EVIDENCE
+from schemaseal.contracts.topics import ACTS, EVIDENCE, INTERCEPTED
 from schemaseal.core.clock import system_clock
 from schemaseal.core.errors import SchemasealError, TargetUnavailable
 from schemaseal.core.ids import derived_id
-from schemaseal.core.kafka import AckProducer, Outgoing
+from schemaseal.core.kafka import AckProducer, Outgoing, read_to_end
+from schemaseal.core.kafka.consumer import partitions_of
 from schemaseal.core.settings import Settings, read_secret
 from schemaseal.registry.paths import encode
 from schemaseal.sealing.box import seal
@@ -30,14 +32,17 @@ from schemaseal.sealing.keys import PublicKeys
 WAIT_SECONDS = 60.0
 
 
-def evidence_end(bootstrap: str) -> int:
-    """Next offset of the evidence partition: 0 means that nothing was ever written."""
+def ever_written(bootstrap: str, topic: str) -> bool:
+    """Whether anything was ever written to a topic, retention or not."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "schemaseal-genesis"})
     try:
-        _, high = consumer.get_watermark_offsets(TopicPartition(EVIDENCE.name, 0), timeout=15)
+        ends = [
+            consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)[1]
+            for partition in partitions_of(consumer, topic)
+        ]
     finally:
         consumer.close()
-    return int(high)
+    return any(end > 0 for end in ends)
 
 
 def genesis_act(settings: Settings, vkey: str, keys: dict[str, Any]) -> ActObserved:
@@ -70,7 +75,7 @@ async def inventory(settings: Settings, target: str) -> AsyncIterator[dict[str, 
     """Every version the target holds, through the applier's read credential. Raises `TargetUnavailable`."""
     token = read_secret(settings.secrets, "applier.token").decode().strip()
     headers = {"Authorization": f"Bearer {token}"}
-    url = f"{settings.applier.url}/internal/v1/inventory"
+    url = f"{settings.applier.reached_at}/internal/v1/inventory"
     complete = False
     try:
         async with (
@@ -112,33 +117,48 @@ def baseline_act(settings: Settings, keys: PublicKeys, target: str, item: dict[s
 async def write_genesis(settings: Settings, vkey: str) -> int:
     """Genesis and baseline, if the log is empty; returns how many versions are baseline.
 
-    A crash between the two leaves a genesis without a whole baseline: what is missing shows up as
-    out-of-band when the registry is reconciled with the log, never silently. Raises `SchemasealError`.
+    A crash between the two leaves a genesis without a whole baseline: the next start adds what is missing, as
+    long as nothing went through ingress. Raises `SchemasealError`.
     """
-    if await asyncio.to_thread(evidence_end, settings.kafka.bootstrap) > 0:
+    written, bootstrap = settings.state / "baseline.written", settings.kafka.bootstrap
+    begun = await asyncio.to_thread(ever_written, bootstrap, EVIDENCE.name)
+    if begun and (written.exists() or await asyncio.to_thread(ever_written, bootstrap, INTERCEPTED.name)):
         return 0
+    known = await asyncio.to_thread(_baseline_acts, bootstrap) if begun else set()
     document = json.loads(settings.public_keys.read_text("utf-8"))
     keys = PublicKeys(document)
     producer = AckProducer(settings.kafka.bootstrap, "genesis", message_limit=settings.message_limit)
     try:
-        act = genesis_act(settings, vkey, document)
-        await producer.send(ACTS, None, act, event_id=act.act_id)
-        await _first_leaf(settings.kafka.bootstrap)
+        if not begun:
+            act = genesis_act(settings, vkey, document)
+            await producer.send(ACTS, None, act, event_id=act.act_id)
+            await _first_leaf(settings.kafka.bootstrap)
         count = 0
         for target in settings.targets:
             async for item in inventory(settings, target.name):
                 found = baseline_act(settings, keys, target.name, item)
+                if found.act_id in known:
+                    continue
                 await producer.send_all([Outgoing(ACTS, None, found, found.act_id)])
                 count += 1
     finally:
         await producer.close()
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.touch()
     return count
+
+
+def _baseline_acts(bootstrap: str) -> set[str]:
+    """Ids of the baseline acts that are durable already."""
+    records = read_to_end(bootstrap, ACTS.name)
+    acts = (codec.decode(ActObserved, record.value) for record in records)
+    return {act.act_id for act in acts if act.kind == "baseline"}
 
 
 async def _first_leaf(bootstrap: str) -> None:
     """Until streams have written genesis: nothing else may be written before it."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    while await asyncio.to_thread(evidence_end, bootstrap) == 0:
+    while not await asyncio.to_thread(ever_written, bootstrap, EVIDENCE.name):
         if asyncio.get_running_loop().time() > deadline:
             raise SchemasealError("streams did not write the genesis leaf in time; see their log")
         await asyncio.sleep(0.1)

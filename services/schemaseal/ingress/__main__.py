@@ -74,7 +74,7 @@ async def run(settings: Settings) -> None:
         channel_key = read_secret(settings.secrets, "channel.key")
         applier = ApplierClient(
             http,
-            settings.applier.url,
+            settings.applier.reached_at,
             read_secret(settings.secrets, "applier.token"),
             timeout_seconds=settings.applier.send_timeout_seconds + 5,
         )

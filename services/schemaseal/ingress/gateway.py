@@ -267,7 +267,10 @@ class Gateway:
             receipt = self._receipts.receipt(act_id, sealed.commitment, at, target.name if target else None)
             headers.extend([("schemaseal-act", act_id), ("schemaseal-receipt", receipt)])
 
-        await self._denials.record(reason, single)
+        if who is None:
+            await self._denials.record(reason, single)
+        else:  # somebody known is never lost in a count
+            await single()
         return _with(answers.denial(self._profile, status, reason), *headers)
 
     async def _count_denials(self, reasons: Counter[str]) -> None:

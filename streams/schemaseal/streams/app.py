@@ -123,7 +123,9 @@ def create_app(runtime: Runtime) -> tuple[App, DurableTable]:
 
     @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
     async def timers() -> None:
-        await _fail_stop(lambda: _emit_due(runtime, table))
+        # Faust's timers go on during a rebalance, when the table is only half recovered.
+        if app.settled and not app.rebalancing and not app.in_recovery:
+            await _fail_stop(lambda: _emit_due(runtime, table))
 
     return app, table
 

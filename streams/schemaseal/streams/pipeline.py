@@ -30,7 +30,7 @@ from schemaseal.contracts.timestamps import timestamp
 from schemaseal.contracts.topics import RELEASED, REQUESTED, STATUS
 from schemaseal.core.errors import SealingError
 from schemaseal.core.ids import derived_id
-from schemaseal.identity.verifier import Refusal, Verified
+from schemaseal.identity.access_token import Refusal, Verified
 from schemaseal.sealing.box import open_sealed
 from schemaseal.streams.assess import Assessment, assess, reassess
 from schemaseal.streams.context import Context
@@ -88,7 +88,29 @@ def handle(state: SubjectState, incoming: Incoming, ctx: Context) -> tuple[Subje
     new, outputs = machine.step(state, event, incoming.at)
     new, outputs = _settle(new, outputs, turn)
     new = replace(new, handled={**new.handled, topic: incoming.source.offset})
-    return new, [record for output in outputs for record in _render(output, turn)]
+    records = [record for output in outputs for record in _render(output, turn)]
+    if not isinstance(incoming.event, TimerDue) and not any(isinstance(output, machine.Note) for output in outputs):
+        records.append(_ignored(turn))
+    return new, records
+
+
+def _ignored(turn: _Turn) -> Outgoing:
+    """The leaf of an event that changed nothing: a repeat under another offset, a word about what is over.
+
+    Every message becomes evidence, or a vote or an outcome could vanish without a trace.
+    """
+    source, event = turn.incoming.source, turn.incoming.event
+    return turn.ctx.gate.entry(
+        leaf_id=derived_id("ignored", source.topic, str(source.partition), str(source.offset)),
+        kind="change.ignored",
+        at=turn.incoming.at,
+        source=source,
+        facts={"event": type(event).__name__, "reason": "nothing is open that this could change"},
+        change_id=event.change_id,
+        bodies=list(turn.bodies),
+        sealed=turn.sealed,
+        people=turn.people,
+    )
 
 
 def _settle(

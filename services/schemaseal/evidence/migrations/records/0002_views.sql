@@ -105,6 +105,7 @@ SELECT
     multiIf(
         kind = 'change.assessed', concat(operation, ' of ', subject, ': ', JSONExtractString(facts, 'verdict'), ' by ',
             JSONExtractString(facts, 'rule'), '. ', JSONExtractString(facts, 'why')),
+        kind = 'change.ignored', concat(JSONExtractString(facts, 'event'), ': ', JSONExtractString(facts, 'reason')),
         kind = 'change.attached', 'the same request again: it waits for the same decision',
         kind = 'change.decided', concat(JSONExtractString(facts, 'decision'),
             if(JSONExtractBool(facts, 'accepted'), concat(' (', toString(JSONExtractUInt(facts, 'votes')), ' of ',
