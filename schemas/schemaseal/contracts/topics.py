@@ -11,19 +11,23 @@ from dataclasses import dataclass
 from schemaseal.contracts import events as e
 
 PARTITIONER = "murmur2_random"
-MINUTE_MS = 60_000
-DAY_MS = 24 * 60 * MINUTE_MS
+DAY_MS = 24 * 60 * 60 * 1000
+# Whoever runs `schemaseal topics` and `genesis` is the operator.
+SERVICES = ("ingress", "streams", "applier", "decisions", "evidence", "operator")
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. `keyed`: takes part in the common key and partition count; else one partition."""
+    """One topic. `keyed`: takes part in the common key and partition count; else one partition.
+
+    Writers and readers are the services' principals at the broker (`schemaseal.core.kafka.acls`).
+    """
 
     name: str
     value: type[e.Event]
     meaning: str
-    written_by: str
-    read_by: str
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
     keyed: bool = True
     retention_ms: int = 7 * DAY_MS
     compacted: bool = False
@@ -33,50 +37,51 @@ INTERCEPTED = Topic(
     "changes.intercepted",
     e.ChangeIntercepted,
     "an intercepted change",
-    "ingress",
-    "streams",
+    ("ingress",),
+    ("streams",),
     retention_ms=14 * DAY_MS,
 )
 REQUESTED = Topic(
     "approvals.requested",
     e.ApprovalRequested,
     "a high-risk change that waits for people",
-    "streams",
-    "decisions API, Slack bot, console",
+    ("streams",),
+    ("decisions",),
     retention_ms=14 * DAY_MS,
 )
 DECIDED = Topic(
     "approvals.decided",
     e.ApprovalDecided,
     "one person's decision",
-    "decisions API",
-    "streams",
+    ("decisions",),
+    ("streams",),
     retention_ms=14 * DAY_MS,
 )
-RELEASED = Topic("changes.released", e.ChangeReleased, "signed permission to apply", "streams", "applier")
+RELEASED = Topic("changes.released", e.ChangeReleased, "signed permission to apply", ("streams",), ("applier",))
 APPLYING = Topic(
     "changes.applying",
     e.ChangeApplying,
     "send journal and outcome",
-    "applier",
-    "streams, applier on assignment",
+    ("applier",),
+    ("streams", "applier"),
 )
 STATUS = Topic(
     "changes.status",
     e.ChangeStatus,
     "a state somebody may wait for",
-    "streams",
-    "every ingress, decisions API, Slack bot",
-    retention_ms=6 * 60 * MINUTE_MS,
+    ("streams",),
+    ("ingress", "decisions"),
+    # As long as the requests: a reader that starts anew would take what closed long ago for pending.
+    retention_ms=14 * DAY_MS,
 )
-TIMERS = Topic("timers.due", e.TimerDue, "an expiry that is due", "streams' timer", "streams")
-ACTS = Topic("acts.observed", e.ActObserved, "anything else worth evidence", "any service", "streams")
+TIMERS = Topic("timers.due", e.TimerDue, "an expiry that is due", ("streams",), ("streams",))
+ACTS = Topic("acts.observed", e.ActObserved, "anything else worth evidence", SERVICES, ("streams", "operator"))
 EVIDENCE = Topic(
     "evidence",
     e.EvidenceEntry,
     "one leaf and what it refers to; the order here is the order of the log",
-    "streams",
-    "evidence",
+    ("streams",),
+    ("evidence", "operator"),
     keyed=False,
     retention_ms=-1,
 )
@@ -84,8 +89,8 @@ CHECKPOINTS = Topic(
     "evidence.checkpoints",
     e.LogCheckpoint,
     "signed checkpoint and the position it stands for",
-    "evidence",
-    "witness, evidence",
+    ("evidence",),
+    ("evidence",),
     keyed=False,
     retention_ms=-1,
 )
@@ -93,8 +98,8 @@ CONFIG = Topic(
     "config",
     e.ConfigVersion,
     "the version in force",
-    "streams",
-    "all",
+    ("streams",),
+    SERVICES,
     keyed=False,
     retention_ms=-1,
     compacted=True,
@@ -103,8 +108,8 @@ QUARANTINE_STREAMS = Topic(
     "streams.quarantine",
     e.Quarantined,
     "position of a message that streams could not process",
-    "streams",
-    "operators",
+    ("streams",),
+    ("operator",),
     keyed=False,
     retention_ms=30 * DAY_MS,
 )
@@ -112,8 +117,8 @@ QUARANTINE_APPLIER = Topic(
     "applier.quarantine",
     e.Quarantined,
     "position of a message that the applier could not process",
-    "applier",
-    "operators",
+    ("applier",),
+    ("operator",),
     keyed=False,
     retention_ms=30 * DAY_MS,
 )
@@ -121,8 +126,8 @@ QUARANTINE_EVIDENCE = Topic(
     "evidence.quarantine",
     e.Quarantined,
     "position of a message that the evidence service could not process",
-    "evidence",
-    "operators",
+    ("evidence",),
+    ("operator",),
     keyed=False,
     retention_ms=30 * DAY_MS,
 )

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,11 +160,23 @@ def token(
 
 
 @explained
-def topics(as_json: Json = False) -> None:
+def topics(
+    as_json: Json = False,
+    acls: Annotated[bool, typer.Option("--acls", help="print the broker's access rules instead")] = False,
+) -> None:
     """Create the topics that are missing (settings by SCHEMASEAL_CONFIG)."""
     from schemaseal.core.kafka import ensure_topics
+    from schemaseal.core.kafka.acls import acls as access_rules
     from schemaseal.core.settings import load_settings
 
+    if acls:
+        settings = load_settings()
+        rules = access_rules(settings.deployment)
+        if as_json:
+            emit([asdict(rule) for rule in rules])
+        else:
+            typer.echo("\n".join(rule.command(settings.kafka.bootstrap) for rule in rules))
+        return
     created = ensure_topics(load_settings())
     if as_json:
         emit({"created": created})
