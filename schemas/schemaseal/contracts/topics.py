@@ -1,4 +1,4 @@
-"""Topic names, their value types and limits, as typed constants; the docs' topic table is made here.
+"""Topic names, their value types, writers, readers and retention, as typed constants.
 
 All `changes.*`, `approvals.*` and `timers.due` share one key, one partition count and one partitioner
 (`murmur2_random`), because one agent must own everything of a subject.
