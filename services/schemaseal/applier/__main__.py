@@ -8,15 +8,11 @@ the same name is fenced by the broker, so there is never one too many.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 
 import httpx
 import uvicorn
-import uvloop
 
 from schemaseal.applier.api import Api
 from schemaseal.applier.checks import ReleaseChecker
@@ -24,11 +20,11 @@ from schemaseal.applier.consumer import ReleaseConsumer
 from schemaseal.applier.credentials import load_credentials
 from schemaseal.applier.journal import Journal
 from schemaseal.applier.sender import Sender
-from schemaseal.core import logs
 from schemaseal.core.clock import system_clock
-from schemaseal.core.errors import SchemasealError
 from schemaseal.core.kafka import AckProducer
-from schemaseal.core.settings import Settings, load_settings, read_secret
+from schemaseal.core.server import Server
+from schemaseal.core.service import run_service
+from schemaseal.core.settings import Settings, read_secret
 from schemaseal.registry.confluent_target import ConfluentTarget
 from schemaseal.registry.target import Wire
 from schemaseal.sealing.keys import PrivateKeys, PublicKeys
@@ -41,20 +37,6 @@ def _targets(settings: Settings, http: httpx.AsyncClient) -> dict[str, Confluent
         timeout = settings.applier.send_timeout_seconds
         targets[target.name] = ConfluentTarget(Wire(target.url, http, read=read, write=write, timeout_seconds=timeout))
     return targets
-
-
-class _Server(uvicorn.Server):
-    """Signals end the process through `run`, so that clean-up happens."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
 
 async def run(settings: Settings) -> None:
@@ -94,7 +76,7 @@ async def run(settings: Settings) -> None:
             ready=lambda: consumer.ready,
             body_limit=settings.message_limit,
         )
-        server = _Server(
+        server = Server(
             uvicorn.Config(
                 api.app(),
                 host=settings.applier.host,
@@ -124,26 +106,8 @@ async def _until_first(server: uvicorn.Server, consumer: ReleaseConsumer, sender
             raise result
 
 
-def _failures(error: BaseException) -> list[SchemasealError]:
-    """Our own failures in an exception, groups opened. Anything else is a bug and shows as one."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [_failures(inner) for inner in error.exceptions]
-        return [] if any(not inner for inner in found) else [item for inner in found for item in inner]
-    return [error] if isinstance(error, SchemasealError) else []
-
-
 def main() -> int:
-    log = logs.configure("applier")
-    try:
-        uvloop.run(run(load_settings()))
-    except (SchemasealError, ExceptionGroup) as error:
-        failures = _failures(error)
-        if not failures:
-            raise
-        for failure in failures:
-            log.error("%s%s", failure, f" ({failure.hint})" if failure.hint else "")  # noqa: TRY400 - a sentence
-        return 1
-    return 0
+    return run_service("applier", run, fast_loop=True)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from schemaseal.contracts import codec
 from schemaseal.contracts.events import ApprovalRequested, ChangeStatus, SealedPart
 from schemaseal.contracts.records import Record
 from schemaseal.contracts.topics import REQUESTED, STATUS
-from schemaseal.core import logs
 from schemaseal.core.clock import system_clock
-from schemaseal.core.errors import SchemasealError
 from schemaseal.core.kafka import AckProducer, TopicTail
-from schemaseal.core.settings import Settings, load_settings
+from schemaseal.core.service import run_service
+from schemaseal.core.settings import Settings
 from schemaseal.identity.verifier import TokenVerifier
 from schemaseal.sealing.box import seal
 from schemaseal.sealing.keys import PublicKeys
@@ -94,13 +93,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
-    log = logs.configure("decisions")
-    try:
-        asyncio.run(run(load_settings()))
-    except SchemasealError as error:
-        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")  # noqa: TRY400 - one sentence, no trace
-        return 1
-    return 0
+    return run_service("decisions", run)
 
 
 if __name__ == "__main__":

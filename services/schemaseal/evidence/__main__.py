@@ -4,17 +4,15 @@ migrations `clickhouse-admin.password`."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 import threading
 
-from schemaseal.core import logs
 from schemaseal.core.clock import system_clock
 from schemaseal.core.crash import crash_point
-from schemaseal.core.errors import SchemasealError
 from schemaseal.core.health import HealthServer
-from schemaseal.core.settings import Settings, load_settings, read_secret
+from schemaseal.core.service import run_service
+from schemaseal.core.settings import Settings, read_secret
 from schemaseal.evidence.service import EvidenceService
 from schemaseal.evidence.store import EvidenceStore
 from schemaseal.tlog.note import Signer
@@ -60,17 +58,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
-    log = logs.configure("evidence")
-    try:
-        asyncio.run(run(load_settings()))
-    except SchemasealError as error:
-        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")  # noqa: TRY400 - one sentence, no trace
-        return 1
-    except Exception:
-        log.critical("the sequencer stopped", exc_info=True)
-        logging.shutdown()
-        return 70
-    return 0
+    return run_service("evidence", run)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,18 @@ Secrets: `channel.key`, `sealing-ingress.jwk`, `signing.key`, `applier.token`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import signal
 import sys
-from collections.abc import Iterator
 
 import httpx
 import uvicorn
-import uvloop
 
 from schemaseal.contracts.topics import STATUS
-from schemaseal.core import logs
 from schemaseal.core.clock import system_clock
-from schemaseal.core.errors import SchemasealError
 from schemaseal.core.kafka import AckProducer, TopicTail
-from schemaseal.core.settings import Settings, load_settings, read_secret
+from schemaseal.core.server import Server
+from schemaseal.core.service import run_service
+from schemaseal.core.settings import Settings, read_secret
 from schemaseal.identity.verifier import TokenVerifier
 from schemaseal.ingress.applier_client import ApplierClient
 from schemaseal.ingress.asgi import IngressApp
@@ -43,20 +39,6 @@ def _site(settings: Settings) -> Site:
         settings.ingress.hold_max_seconds,
         settings.page_url,
     )
-
-
-class _Server(uvicorn.Server):
-    """Signals end the process through `run`, so that clean-up happens."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
 
 async def run(settings: Settings) -> None:
@@ -92,7 +74,7 @@ async def run(settings: Settings) -> None:
         await tail.ready()
         following = asyncio.create_task(hub.follow(aiter(tail)))
         app = IngressApp(gateway, body_limit=settings.body_limit, ready=lambda: not following.done())
-        server = _Server(
+        server = Server(
             uvicorn.Config(
                 app,
                 host=settings.ingress.host,
@@ -128,13 +110,7 @@ async def _until_first(server: uvicorn.Server, following: asyncio.Task[None]) ->
 
 
 def main() -> int:
-    log = logs.configure("ingress")
-    try:
-        uvloop.run(run(load_settings()))
-    except SchemasealError as error:
-        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")  # noqa: TRY400 - a sentence
-        return 1
-    return 0
+    return run_service("ingress", run, fast_loop=True)
 
 
 if __name__ == "__main__":

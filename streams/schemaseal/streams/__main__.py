@@ -12,12 +12,12 @@ import sys
 
 import httpx
 
-from schemaseal.core import logs
 from schemaseal.core.clock import system_clock
 from schemaseal.core.crash import crash_point
 from schemaseal.core.errors import SchemasealError
 from schemaseal.core.health import HealthServer
-from schemaseal.core.settings import Settings, load_settings
+from schemaseal.core.service import run_service
+from schemaseal.core.settings import Settings
 from schemaseal.identity.verifier import TokenVerifier
 from schemaseal.streams.app import Runtime, create_app
 from schemaseal.streams.startup import build_context
@@ -59,13 +59,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
-    log = logs.configure("streams")
-    try:
-        asyncio.run(run(load_settings()))
-    except SchemasealError as error:
-        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")  # noqa: TRY400 - one sentence, no trace
-        return 1
-    return 0
+    return run_service("streams", run)
 
 
 if __name__ == "__main__":
