@@ -39,7 +39,15 @@ CHANGE: dict[str, Any] = {
     "reason": None,
     "why": "a required member was added",
     "request_reason": "ticket 7",
-    "differences": [{"path": "/properties/a", "kind": "added", "before": None}],
+    "differences": [
+        {
+            "code": "property-removed",
+            "pointer_old": "/properties/a",
+            "old": {"type": "string"},
+            "effect": "widens",
+            "witness": {},
+        }
+    ],
     "findings": [{"code": "breaks_readers"}],
     "hidden": 3,
     "base": "v1:id7",
@@ -178,8 +186,8 @@ def test_show_prints_what_an_approver_needs(stub: StubDecisions) -> None:
         "1 of 2 from owners",
         "v1:id7",
         COMMITMENT[:16],
-        "path=/properties/a kind=added",
-        "code=breaks_readers",
+        "property-removed at /properties/a",
+        "• breaks_readers",
         "3 values are hidden",
     ):
         assert part in result.stdout
@@ -224,7 +232,9 @@ def test_a_decision_is_about_the_bytes_that_were_shown(stub: StubDecisions, deci
     uuid.UUID(body.pop("decision_id"))
     assert body == {"decision": decision, "commitment": COMMITMENT, "reason": "looks right"}
     assert f"{decision}: counted; the change is now {state} (2 of 2)" in result.stdout
-    assert ("path=/properties/a" in result.stdout) is (decision == "approve"), "an approver sees what is approved"
+    assert ("property-removed at /properties/a" in result.stdout) is (decision == "approve"), (
+        "an approver sees what is approved"
+    )
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject", "withdraw"])

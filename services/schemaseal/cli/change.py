@@ -101,7 +101,8 @@ def list_changes(
         emit(changes)
         return
     table = Table(box=None)
-    for name in ("change", "state", "operation", "subject", "requester", "initiator", "approvals"):
+    table.add_column("change", no_wrap=True)
+    for name in ("state", "operation", "subject", "requester", "initiator", "approvals"):
         table.add_column(name, overflow="fold")
     for change in changes:
         row = (
@@ -148,10 +149,27 @@ def _render(change: dict[str, Any]) -> None:
         if change[title]:
             console.print(f"  {title}")
         for item in change[title]:
-            text = " ".join(f"{key}={value}" for key, value in item.items() if value not in (None, "", []))
-            console.print(f"    • {text}", markup=False)
+            for line in _told(item):
+                console.print(line, markup=False)
     if change["hidden"]:
         console.print(f"  {change['hidden']} values are hidden in what is shown here")
+
+
+def _told(item: dict[str, Any]) -> list[str]:
+    """A difference or a finding in lines: what and where, before and after, and a document that shows it."""
+    place = item.get("pointer_new") or item.get("pointer_old") or item.get("pointer")
+    head = f"    • {item.get('code', 'difference')}" + (f" at {place}" if place else "")
+    lines = [head + (f": {item['text']}" if item.get("text") else "")]
+    lines += [
+        f"        {label} {json.dumps(item[name], ensure_ascii=False)}"
+        for name, label in (("old", "was"), ("new", "now"))
+        if item.get(name) is not None
+    ]
+    if item.get("witness") is not None:
+        told = {"narrows": "was accepted and no longer is", "widens": "is accepted now and was not"}
+        example = json.dumps(item["witness"], ensure_ascii=False)
+        lines.append(f"        for example {example}: {told.get(item.get('effect', ''), 'is judged otherwise now')}")
+    return lines
 
 
 def _decide(

@@ -344,6 +344,5 @@ def _write_settings(deployment: Deployment) -> None:
             "records_url": f"http://127.0.0.1:{ports.clickhouse}",
             "sealed_url": f"http://127.0.0.1:{ports.sealed}",
         },
-        "page_url": deployment.decisions_url,
     }
     _write(deployment.config, yaml.safe_dump(settings, sort_keys=False), 0o644)
