@@ -214,6 +214,8 @@ class EvidenceEntry:
     bodies: tuple[Body, ...] = ()
     sealed: tuple[SealedPart, ...] = ()
     actors: tuple[Person, ...] = ()
+    key_id: str = ""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

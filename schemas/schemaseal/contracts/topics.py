@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from schemaseal.contracts import events as e
 
 PARTITIONER = "murmur2_random"
+LOG_LEVEL = 4  # of every client: warnings (syslog's number); librdkafka's own default tells of its buffers
 DAY_MS = 24 * 60 * 60 * 1000
 # Whoever runs `schemaseal topics` and `genesis` is the operator.
 SERVICES = ("ingress", "streams", "applier", "decisions", "evidence", "operator")

@@ -15,6 +15,8 @@ from schemaseal.core.service import run_service
 from schemaseal.core.settings import Settings, read_secret
 from schemaseal.evidence.service import EvidenceService
 from schemaseal.evidence.store import EvidenceStore
+from schemaseal.sealing.entries import is_authentic
+from schemaseal.sealing.keys import PublicKeys
 from schemaseal.tlog.note import Signer
 
 
@@ -25,6 +27,7 @@ async def run(settings: Settings) -> None:
     admin = settings.secrets / "clickhouse-admin.password"
     if admin.exists():
         store.migrate(read_secret(settings.secrets, admin.name).decode().strip())
+    public = PublicKeys.load(settings.public_keys)
     signer = Signer.from_seed(settings.origin, read_secret(settings.secrets, "log.key"))
     service = EvidenceService(
         settings.kafka.bootstrap,
@@ -34,6 +37,7 @@ async def run(settings: Settings) -> None:
         system_clock,
         message_limit=settings.message_limit,
         crash_point=crash_point,
+        authentic=lambda entry: is_authentic(entry, public),
     )
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[BaseException | None] = loop.create_future()

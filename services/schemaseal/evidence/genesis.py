@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 from schemaseal.contracts import codec
 from schemaseal.contracts.events import ActObserved
 from schemaseal.contracts.http import REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, HttpRequest, HttpResponse
-from schemaseal.contracts.topics import ACTS, EVIDENCE, INTERCEPTED
+from schemaseal.contracts.topics import ACTS, EVIDENCE, INTERCEPTED, LOG_LEVEL
 from schemaseal.core.clock import system_clock
 from schemaseal.core.errors import SchemasealError, TargetUnavailable
 from schemaseal.core.ids import derived_id
@@ -34,7 +34,7 @@ WAIT_SECONDS = 60.0
 
 def ever_written(bootstrap: str, topic: str) -> bool:
     """Whether anything was ever written to a topic, retention or not."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "schemaseal-genesis"})
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "schemaseal-genesis", "log_level": LOG_LEVEL})
     try:
         ends = [
             consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)[1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,7 +83,23 @@ def unreadable(record: Record) -> EvidenceEntry:
     return EvidenceEntry(id=leaf_id, kind="log.unreadable", leaf=data)
 
 
-def entry_of(record: Record) -> EvidenceEntry:
+Authentic = Callable[[EvidenceEntry], bool]
+
+
+def unsigned(record: Record) -> EvidenceEntry:
+    """The leaf that stands for an entry which its one writer did not write: it is shown, and not believed."""
+    leaf_id = derived_id("unsigned", record.topic, str(record.partition), str(record.offset))
+    data = leaf.build(
+        leaf_id=leaf_id,
+        kind="log.unsigned",
+        at=record.timestamp,
+        source=leaf.Source(record.topic, record.partition, record.offset),
+        facts={"sha256": hashlib.sha256(record.value).hexdigest(), "size": len(record.value)},
+    )
+    return EvidenceEntry(id=leaf_id, kind="log.unsigned", leaf=data)
+
+
+def entry_of(record: Record, authentic: Authentic = lambda _entry: True) -> EvidenceEntry:
     """The entry in a record. A record whose leaf is not JSON under the limit is unreadable too."""
     try:
         entry = codec.decode(EvidenceEntry, record.value)
@@ -91,15 +107,15 @@ def entry_of(record: Record) -> EvidenceEntry:
             return unreadable(record)
     except (codec.ContractError, ValueError, RecursionError):
         return unreadable(record)
-    return entry
+    return entry if authentic(entry) else unsigned(record)
 
 
-def plan(position: Position, records: Sequence[Record]) -> Plan:
+def plan(position: Position, records: Sequence[Record], authentic: Authentic = lambda _entry: True) -> Plan:
     """The records as the next rows of the log. Raises `EvidenceMismatch` when they do not follow on."""
     offsets = [record.offset for record in records]
     if offsets != sorted(set(offsets)) or (offsets and offsets[0] < position.next_offset):
         raise EvidenceMismatch("records of the evidence partition are out of order")
-    entries = [entry_of(record) for record in records]
+    entries = [entry_of(record, authentic) for record in records]
     hashes = [leaf_hash(entry.leaf) for entry in entries]
     rows = tuple(
         Row(position.size + at, entry.leaf, digest)

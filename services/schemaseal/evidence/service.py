@@ -19,10 +19,10 @@ from prometheus_client import Counter, Gauge
 from schemaseal.contracts import codec
 from schemaseal.contracts.events import Body, LogCheckpoint, Person, SealedPart
 from schemaseal.contracts.records import Record
-from schemaseal.contracts.topics import CHECKPOINTS, EVIDENCE, PARTITIONER
+from schemaseal.contracts.topics import CHECKPOINTS, EVIDENCE, LOG_LEVEL, PARTITIONER
 from schemaseal.core.clock import Clock, from_millis
 from schemaseal.core.errors import EvidenceMismatch, StoreUnavailable
-from schemaseal.evidence.sequencer import Plan, Position, Row, check_stored, plan, resume, sign_checkpoint
+from schemaseal.evidence.sequencer import Authentic, Plan, Position, Row, check_stored, plan, resume, sign_checkpoint
 from schemaseal.tlog.note import Signer
 
 LEAVES = Counter("schemaseal_log_leaves_total", "leaves signed into the log")
@@ -77,10 +77,11 @@ class EvidenceService:
         message_limit: int,
         limits: Limits | None = None,
         crash_point: Callable[[str], None] = lambda _name: None,
+        authentic: Authentic = lambda _entry: True,
     ) -> None:
         self._bootstrap, self._origin, self._store, self._signer = bootstrap, origin, store, signer
         self._clock, self._message_limit, self._limits = clock, message_limit, limits or Limits()
-        self._crash_point = crash_point
+        self._crash_point, self._authentic = crash_point, authentic
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._position: Position | None = None
@@ -99,6 +100,7 @@ class EvidenceService:
         producer = Producer(
             {
                 "bootstrap.servers": self._bootstrap,
+                "log_level": LOG_LEVEL,
                 "transactional.id": TRANSACTIONAL_ID,
                 "transaction.timeout.ms": 10_000,
                 "partitioner": PARTITIONER,
@@ -136,6 +138,7 @@ class EvidenceService:
         return Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
+                "log_level": LOG_LEVEL,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
@@ -226,7 +229,7 @@ class EvidenceService:
     # ------------------------------------------------------------------ one batch
 
     def _sign(self, producer: Producer, position: Position, records: list[Record]) -> Position:
-        planned = plan(position, records)
+        planned = plan(position, records, self._authentic)
         self._retrying(lambda: self._store_batch(planned))
         checkpoint = sign_checkpoint(self._origin, planned.after, self._signer, self._clock())
         self._crash_point("signed")

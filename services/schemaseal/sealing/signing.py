@@ -17,6 +17,7 @@ from schemaseal.sealing.keys import PublicKeys, _read_private
 
 RELEASE_DOMAIN = b"schemaseal/release/v1"
 RECEIPT_DOMAIN = b"schemaseal/receipt/v1"
+ENTRY_DOMAIN = b"schemaseal/entry/v1"
 
 
 def key_id(name: str, public: bytes) -> str:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,15 @@ from prometheus_client import Counter, Histogram
 
 from schemaseal.contracts import codec
 from schemaseal.contracts.codec import ContractError
-from schemaseal.contracts.events import ActObserved, Event, Quarantined, SealedPart, SubjectState, TimerDue
+from schemaseal.contracts.events import (
+    ActObserved,
+    Event,
+    EvidenceEntry,
+    Quarantined,
+    SealedPart,
+    SubjectState,
+    TimerDue,
+)
 from schemaseal.contracts.leaf import Source
 from schemaseal.contracts.records import Outgoing
 from schemaseal.contracts.topics import ACTS, APPLYING, BY_NAME, DECIDED, INTERCEPTED, QUARANTINE_STREAMS, TIMERS
@@ -32,6 +40,7 @@ from schemaseal.core.kafka import AckProducer
 from schemaseal.core.settings import Settings
 from schemaseal.identity.verifier import Refusal, TokenVerifier, Verified
 from schemaseal.sealing.box import open_sealed
+from schemaseal.sealing.entries import sign_entry
 from schemaseal.streams.acts import act_entry, quarantine_entry
 from schemaseal.streams.context import Context
 from schemaseal.streams.faust_app import App
@@ -161,7 +170,7 @@ async def _subject_event(runtime: Runtime, table: DurableTable, stream: StreamT[
         identity = await _verify(runtime, sealed_token(decoded), at)
         incoming = Incoming(source=source, key=key, at=at, event=decoded, identity=identity)
         state, outputs = handle(table.load(key), incoming, runtime.context)
-        await runtime.sender().send_all(outputs)
+        await _send(runtime, outputs)
         # A crash here leaves outputs without state: the event comes again and writes the same ids and bytes.
         runtime.crash_point("outputs")
         await table.put(key, state)
@@ -181,10 +190,23 @@ async def _act_event(runtime: Runtime, stream: StreamT[bytes], event: EventT[Any
         await stream.ack(event)
         return
     runtime.poison = 0
-    await runtime.sender().send_all([act_entry(act, source, at, runtime.context)])
+    await _send(runtime, [act_entry(act, source, at, runtime.context)])
     # A crash here writes the same entry again under the same id.
     await stream.ack(event)
     EVENTS.labels(source.topic).inc()
+
+
+async def _send(runtime: Runtime, outputs: list[Outgoing]) -> None:
+    """Durable on return; entries leave with the signature that the sequencer asks for."""
+    signer = runtime.context.signer
+    await runtime.sender().send_all(
+        [
+            replace(output, event=sign_entry(output.event, signer))
+            if isinstance(output.event, EvidenceEntry)
+            else output
+            for output in outputs
+        ]
+    )
 
 
 async def _verify(runtime: Runtime, token: SealedPart | None, at: datetime) -> Verified | Refusal | None:
@@ -211,7 +233,7 @@ async def _quarantine(runtime: Runtime, source: Source, at: datetime, error: Con
     )
     event_id = derived_id("quarantine", source.topic, str(source.partition), str(source.offset))
     entry = quarantine_entry(source, at, str(error), runtime.context)
-    await runtime.sender().send_all([Outgoing(QUARANTINE_STREAMS, None, event, event_id), entry])
+    await _send(runtime, [Outgoing(QUARANTINE_STREAMS, None, event, event_id), entry])
     if runtime.poison > POISON_LIMIT:
         raise RuntimeError("too many unreadable messages in a row; stopping before the topic is drained")
 
@@ -248,4 +270,4 @@ async def _emit_due(runtime: Runtime, table: DurableTable) -> None:
                 runtime.reminded[name] = now
                 batch.append(Outgoing(TIMERS, key, event, derived_id("due", event.change_id, event.what)))
     runtime.reminded = {name: at for name, at in runtime.reminded.items() if now - at < REMIND_AFTER * 2}
-    await runtime.sender().send_all(batch)
+    await _send(runtime, batch)

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from schemaseal.contracts.topics import TOPICS, Topic
+from schemaseal.contracts.topics import LOG_LEVEL, TOPICS, Topic
 from schemaseal.core.errors import SchemasealError
 from schemaseal.core.settings import Settings
 
@@ -31,7 +31,7 @@ def topic_configs(topic: Topic, *, message_limit: int, min_insync: int) -> dict[
 
 def ensure_topics(settings: Settings) -> list[str]:
     """Create what is missing; returns their names. Raises `TopicMismatch` on a wrong partition count."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap})
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, "log_level": LOG_LEVEL})
     existing = admin.list_topics(timeout=_TIMEOUT).topics
     wanted = []
     for topic in TOPICS:

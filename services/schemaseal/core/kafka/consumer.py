@@ -16,6 +16,7 @@ from typing import Literal
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemaseal.contracts.records import Record
+from schemaseal.contracts.topics import LOG_LEVEL
 from schemaseal.core.clock import from_millis
 from schemaseal.core.errors import SchemasealError
 
@@ -41,6 +42,7 @@ def _record(message: Message) -> Record:
 def _config(bootstrap: str, group: str, extra: dict[str, object] | None = None) -> dict[str, object]:
     return {
         "bootstrap.servers": bootstrap,
+        "log_level": LOG_LEVEL,
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

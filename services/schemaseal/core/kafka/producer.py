@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemaseal.contracts import codec
 from schemaseal.contracts.events import Event
 from schemaseal.contracts.records import Outgoing
-from schemaseal.contracts.topics import PARTITIONER, Topic
+from schemaseal.contracts.topics import LOG_LEVEL, PARTITIONER, Topic
 from schemaseal.core.errors import NotRecorded
 
 CONTENT_TYPE = b"application/avro"
@@ -56,6 +56,7 @@ class AckProducer:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": LOG_LEVEL,
                 "client.id": client_id,
                 "enable.idempotence": True,
                 "acks": "all",

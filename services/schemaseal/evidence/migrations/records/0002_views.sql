@@ -162,7 +162,7 @@ SELECT
     -- Beyond a rate, unauthenticated refusals are counted and written once a second.
     greatest(JSONExtractUInt(facts, 'count'), 1) AS count
 FROM evidence._entries
-WHERE kind IN ('act.denied', 'act.release_refused', 'act.decision_refused');
+WHERE kind IN ('act.denied', 'act.release_refused', 'act.decision_refused', 'log.unsigned');
 
 CREATE OR REPLACE VIEW evidence.baseline DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT idx, at, target, subject, JSONExtractUInt(facts, 'version') AS version,
@@ -182,7 +182,7 @@ FROM
         kind = 'act.read', 'reads',
         kind = 'act.existing', 'registered again',
         kind = 'baseline', 'baseline versions',
-        kind IN ('act.denied', 'act.release_refused', 'act.decision_refused'), 'denials',
+        kind IN ('act.denied', 'act.release_refused', 'act.decision_refused', 'log.unsigned'), 'denials',
         '') AS population
     FROM evidence._entries
 )
