@@ -72,6 +72,21 @@ class Case:
 
         return until("alice's answer", probe, 90)
 
+    def settle(
+        self,
+        approved: Future[CompletedProcess[str] | BaseException],
+        held: Future[Any],
+        change_id: str,
+        export: Path,
+    ) -> None:
+        """Bob's approval counted, alice gets her answer, and everything agrees."""
+        done = approved.result(120)
+        assert isinstance(done, CompletedProcess), done
+        assert done.returncode == 0, done.stderr
+        held.result(60)
+        assert self.answered() > 0
+        self.check(change_id, export)
+
     def check(self, change_id: str, export: Path) -> None:
         """The registry, the journal, the evidence and the proof agree on one application."""
         stack, direct = self.stack, self.stack.direct()
@@ -145,12 +160,7 @@ def test_streams_and_evidence_killed_while_a_change_waits(stack: LocalStack, tmp
     approved = case.approve(change_id)
     stack.spawn("evidence")
     stack.spawn("streams")
-    done = approved.result(120)
-    assert isinstance(done, CompletedProcess), done
-    assert done.returncode == 0, done.stderr
-    held.result(60)
-    assert case.answered() > 0
-    case.check(change_id, tmp_path / "export")
+    case.settle(approved, held, change_id, tmp_path / "export")
 
 
 @pytest.mark.parametrize("point", ["outputs", "table"])
@@ -172,12 +182,7 @@ def test_streams_killed_at_a_commit_point(stack: LocalStack, tmp_path: Path, poi
         approved = case.approve(change_id)
         stack.crash("streams", point)
         stack.spawn("streams")
-    done = approved.result(120)
-    assert isinstance(done, CompletedProcess), done
-    assert done.returncode == 0, done.stderr
-    held.result(60)
-    assert case.answered() > 0
-    case.check(change_id, tmp_path / "export")
+    case.settle(approved, held, change_id, tmp_path / "export")
 
 
 @pytest.mark.parametrize("point", ["bodies", "block", "signed", "in-transaction", "committed"])
@@ -207,9 +212,4 @@ def test_applier_killed_at_a_commit_point(stack: LocalStack, tmp_path: Path, poi
     approved = case.approve(change_id)
     stack.crash("applier", f"applier.{point}")
     stack.spawn("applier")
-    done = approved.result(120)
-    assert isinstance(done, CompletedProcess), done
-    assert done.returncode == 0, done.stderr
-    held.result(60)
-    assert case.answered() > 0
-    case.check(change_id, tmp_path / "export")
+    case.settle(approved, held, change_id, tmp_path / "export")

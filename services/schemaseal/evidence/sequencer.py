@@ -70,33 +70,30 @@ class Plan:
         return [tuple(block) for block in blocks]
 
 
-def unreadable(record: Record) -> EvidenceEntry:
-    """The leaf that stands for a message in `evidence` that is not an entry: nothing leaves a gap."""
-    leaf_id = derived_id("unreadable", record.topic, str(record.partition), str(record.offset))
+Authentic = Callable[[EvidenceEntry], bool]
+
+
+def _stand_in(record: Record, what: str) -> EvidenceEntry:
+    leaf_id = derived_id(what, record.topic, str(record.partition), str(record.offset))
+    kind = f"log.{what}"
     data = leaf.build(
         leaf_id=leaf_id,
-        kind="log.unreadable",
+        kind=kind,
         at=record.timestamp,
         source=leaf.Source(record.topic, record.partition, record.offset),
         facts={"sha256": hashlib.sha256(record.value).hexdigest(), "size": len(record.value)},
     )
-    return EvidenceEntry(id=leaf_id, kind="log.unreadable", leaf=data)
+    return EvidenceEntry(id=leaf_id, kind=kind, leaf=data)
 
 
-Authentic = Callable[[EvidenceEntry], bool]
+def unreadable(record: Record) -> EvidenceEntry:
+    """The leaf that stands for a message in `evidence` that is not an entry: nothing leaves a gap."""
+    return _stand_in(record, "unreadable")
 
 
 def unsigned(record: Record) -> EvidenceEntry:
     """The leaf that stands for an entry which its one writer did not write: it is shown, and not believed."""
-    leaf_id = derived_id("unsigned", record.topic, str(record.partition), str(record.offset))
-    data = leaf.build(
-        leaf_id=leaf_id,
-        kind="log.unsigned",
-        at=record.timestamp,
-        source=leaf.Source(record.topic, record.partition, record.offset),
-        facts={"sha256": hashlib.sha256(record.value).hexdigest(), "size": len(record.value)},
-    )
-    return EvidenceEntry(id=leaf_id, kind="log.unsigned", leaf=data)
+    return _stand_in(record, "unsigned")
 
 
 def entry_of(record: Record, authentic: Authentic = lambda _entry: True) -> EvidenceEntry:

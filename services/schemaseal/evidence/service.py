@@ -84,7 +84,6 @@ class EvidenceService:
         self._crash_point, self._authentic = crash_point, authentic
         self._stopping = threading.Event()
         self._ready = threading.Event()
-        self._position: Position | None = None
         self.note: bytes | None = None
 
     @property
